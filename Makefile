@@ -54,6 +54,6 @@ $(VENV)/bin/python:
 $(VENV)/%.stamp: requirements/%.txt $(VENV)/bin/python
 	@echo "Installing $< into $(VENV)"
 	@$(VENV)/bin/python -m ensurepip --default-pip >/dev/null
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-input \
 	    --require-hashes --requirement $<
 	@touch $@
