@@ -672,21 +672,29 @@ def _make_system_account() -> pwd.struct_passwd:
 def _as_owner(folder: Path) -> list[str]:
     """Return the words that put root's command under the account of the owner of `folder`.
 
-    That account may be unable to reach the folder or the programs, below /root for example. It is
-    then lent one capability, and no permission of any folder is changed.
+    That account may be unable to reach the folder or the programs, below /root for example. The
+    server is then lent one capability, and no permission of any folder is changed.
     """
     owner = folder.stat()
     account = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
     server = _programs() / "postgres"
     reaches = ["sh", "-c", 'cd "$1" && test -w . && "$2" --version', "sh", str(folder), str(server)]
-    for capabilities in ("-all", "-all,+dac_read_search", "-all,+dac_override"):
-        lent = [f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"]
+    for lent in ([], _lent("dac_read_search"), _lent("dac_override")):
         if _run([*account, *lent, *reaches]).returncode == 0:
             return [*account, *lent]
     raise PostgresError(
         f"PostgreSQL refuses to run as root, and user {_account_name(owner.st_uid)} can't reach "
         f"{folder} or {server.parent}. Run this as an ordinary user, or move both elsewhere."
     )
+
+
+def _lent(capability: str) -> list[str]:
+    return [
+        f"--inh-caps=-all,+{capability}",
+        f"--ambient-caps=-all,+{capability}",
+        # Else access(2), by which initdb looks for its programs, disregards capabilities.
+        "--securebits=+no_setuid_fixup",
+    ]
 
 
 def _give_to_owner_of(folder: Path, path: Path) -> None:

@@ -35,10 +35,26 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def new_folder(tmp_path: Path) -> Iterator[Path]:
+    """Name a folder that isn't there yet."""
     folder = tmp_path / ".postgres"
     yield folder
     _end(folder)
+
+
+@pytest.fixture(scope="module")
+def stopped_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped") / ".postgres"
+    postgres.ensure_running(folder)
+    assert postgres.stop(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(new_folder: Path, stopped_server: Path) -> Path:
+    """Copy a server that was made and stopped, which is quicker than making one."""
+    subprocess.run(["cp", "-a", stopped_server, new_folder], check=True)
+    return new_folder
 
 
 def _end(folder: Path) -> None:
@@ -119,10 +135,10 @@ def _url_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_first_start_makes_cluster_and_database(folder: Path) -> None:
-    url = postgres.ensure_running(folder)
+def test_first_start_makes_cluster_and_database(new_folder: Path) -> None:
+    url = postgres.ensure_running(new_folder)
 
-    assert url == f"postgresql://postgres@/integration?host={folder}"
+    assert url == f"postgresql://postgres@/integration?host={new_folder}"
     assert _ask(url, "SELECT current_database()") == "integration"
     assert _ask(url, "SHOW server_encoding") == "UTF8"
     assert _ask(url, "SHOW fsync") == "on"
@@ -151,11 +167,11 @@ def test_data_survive_a_restart(folder: Path) -> None:
     assert _ask(postgres.ensure_running(folder), "SELECT seven FROM kept") == 7
 
 
-def test_nothing_runs_where_nothing_was_started(folder: Path) -> None:
-    assert postgres.running_url(folder) is None
-    assert not postgres.stop(folder)
-    assert not postgres.stop_if_unused(folder)
-    assert not folder.exists()
+def test_nothing_runs_where_nothing_was_started(new_folder: Path) -> None:
+    assert postgres.running_url(new_folder) is None
+    assert not postgres.stop(new_folder)
+    assert not postgres.stop_if_unused(new_folder)
+    assert not new_folder.exists()
 
 
 def test_dropped_database_is_made_again(folder: Path) -> None:
@@ -169,15 +185,8 @@ def test_dropped_database_is_made_again(folder: Path) -> None:
 
 
 def test_half_made_cluster_is_made_anew(folder: Path) -> None:
-    unfinished = folder / "data.new"
-    if AS_ROOT:
-        # Root's folder changes hands when it is first used: use it first.
-        postgres.ensure_running(folder)
-        postgres.stop(folder)
-        (folder / "data").rename(unfinished)
-    else:
-        unfinished.mkdir(parents=True)
-    (unfinished / "PG_VERSION").write_text("18\n")
+    (folder / "data").rename(folder / "data.new")
+    (folder / "data.new" / "global" / "pg_control").unlink()
 
     assert _ask(postgres.ensure_running(folder), "SELECT 1") == 1
 
@@ -189,14 +198,14 @@ def test_no_network_port(folder: Path) -> None:
     assert _ask(url, "SHOW listen_addresses") == ""
 
 
-def test_only_the_owner_gets_in(folder: Path) -> None:
-    before = {parent: _mode(parent) for parent in folder.parents}
+def test_only_the_owner_gets_in(new_folder: Path) -> None:
+    before = {parent: _mode(parent) for parent in new_folder.parents}
     programs = postgres._programs()
     before |= {path: _mode(path) for path in (programs, *programs.parents, *programs.iterdir())}
 
-    postgres.ensure_running(folder)
+    postgres.ensure_running(new_folder)
 
-    for path in (folder, folder / "data", folder / ".s.PGSQL.5432"):
+    for path in (new_folder, new_folder / "data", new_folder / ".s.PGSQL.5432"):
         assert _mode(path) == 0o700, path
     assert {path: _mode(path) for path in before} == before
 
@@ -210,17 +219,17 @@ def test_loose_folder_is_tightened(folder: Path) -> None:
     assert _mode(folder) == 0o700
 
 
-def test_four_processes_at_once_share_one_server(folder: Path) -> None:
+def test_four_processes_at_once_share_one_server(new_folder: Path) -> None:
     with (
-        _importer(folder) as first,
-        _importer(folder) as second,
-        _importer(folder) as third,
-        _importer(folder) as fourth,
+        _importer(new_folder) as first,
+        _importer(new_folder) as second,
+        _importer(new_folder) as third,
+        _importer(new_folder) as fourth,
     ):
         urls = {_url_of(process) for process in (first, second, third, fourth)}
 
-    assert urls == {f"postgresql://postgres@/integration?host={folder}"}
-    assert len(_postmasters(folder)) == 1
+    assert urls == {f"postgresql://postgres@/integration?host={new_folder}"}
+    assert len(_postmasters(new_folder)) == 1
 
 
 def test_waits_for_another_process_only_so_long(folder: Path) -> None:
@@ -246,8 +255,6 @@ def test_stale_pid_of_nobody(folder: Path) -> None:
 
 
 def test_empty_pid_file(folder: Path) -> None:
-    postgres.ensure_running(folder)
-    postgres.stop(folder)
     _pid_file(folder).touch()
 
     assert _ask(postgres.ensure_running(folder), "SELECT 1") == 1
@@ -307,8 +314,6 @@ def test_killed_postmaster_whose_child_lives_on_is_waited_for(folder: Path) -> N
 
 def test_recovery_of_more_than_ten_seconds_is_waited_for(folder: Path) -> None:
     gate = folder / "gate"
-    postgres.ensure_running(folder)
-    postgres.stop(folder)
     # Recovery that asks an archive for more is as real as any, and lasts as long as the answer.
     with (folder / "data" / "postgresql.conf").open("a") as settings:
         settings.write("hot_standby = off\n")
@@ -332,8 +337,6 @@ def test_recovery_of_more_than_ten_seconds_is_waited_for(folder: Path) -> None:
 
 
 def test_recovering_server_can_be_stopped(folder: Path) -> None:
-    postgres.ensure_running(folder)
-    postgres.stop(folder)
     with (folder / "data" / "postgresql.conf").open("a") as settings:
         settings.write("restore_command = 'sleep 1; false'\nhot_standby = off\n")
     (folder / "data" / "standby.signal").touch()
@@ -476,8 +479,6 @@ def test_folder_moved_while_its_server_runs(folder: Path, tmp_path: Path) -> Non
 
 
 def test_failed_start_says_why_and_where_to_look(folder: Path) -> None:
-    postgres.ensure_running(folder)
-    postgres.stop(folder)
     with (folder / "data" / "postgresql.conf").open("a") as settings:
         settings.write("shared_buffers = much\n")
 
@@ -489,21 +490,21 @@ def test_failed_start_says_why_and_where_to_look(folder: Path) -> None:
     assert len(str(refused.value).splitlines()) <= 2
 
 
-def test_file_in_the_place_of_the_folder(folder: Path) -> None:
-    folder.write_text("")
+def test_file_in_the_place_of_the_folder(new_folder: Path) -> None:
+    new_folder.write_text("")
     with pytest.raises(postgres.PostgresError, match="can't be used"):
-        postgres.ensure_running(folder)
+        postgres.ensure_running(new_folder)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="root's folders are root's matter")
-def test_folder_of_roots_own_is_not_taken_over(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "precious").touch()
+def test_folder_of_roots_own_is_not_taken_over(new_folder: Path) -> None:
+    new_folder.mkdir()
+    (new_folder / "precious").touch()
 
     with pytest.raises(postgres.PostgresError, match="is not empty"):
-        postgres.ensure_running(folder)
+        postgres.ensure_running(new_folder)
 
-    assert folder.stat().st_uid == 0
+    assert new_folder.stat().st_uid == 0
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can give files away")
@@ -516,6 +517,29 @@ def test_root_runs_the_server_as_the_owner_of_the_place(tmp_path: Path) -> None:
         assert psutil.Process(_pid(home / ".postgres")).uids().real == NOBODY
     finally:
         _end(home / ".postgres")
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="an ordinary user can reach what is the user's own")
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_programs_that_only_root_can_reach(
+    new_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    installed = postgres._programs().parent
+    package = tmp_path / "private" / installed.parent.name
+    shutil.copytree(installed, package / installed.name)
+    (package / "__init__.py").touch()
+    libraries = f"{package.name}.libs"
+    shutil.copytree(installed.parent.with_name(libraries), package.with_name(libraries))
+    package.parent.chmod(0o700)
+    for program in (package / installed.name / "bin").iterdir():
+        program.chmod(mode)
+    monkeypatch.syspath_prepend(package.parent)
+
+    assert _ask(postgres.ensure_running(new_folder), "SELECT 1") == 1
+
+    assert Path(psutil.Process(_pid(new_folder)).exe()).is_relative_to(package)
+    assert psutil.Process(_pid(new_folder)).uids().real != 0
+    assert _mode(package.parent) == 0o700
 
 
 @pytest.fixture

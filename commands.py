@@ -1,0 +1,401 @@
+"""The command line: what can be asked for, how it is answered, with which exit status."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from dbos import DBOS, SetWorkflowID
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+import database
+import imports
+import loader
+import pages
+import planning
+import postgres
+import reporting
+import runtime
+import settings
+import telemetry
+import terminal
+from database import DatabaseError, NotMigrated, transaction
+from imports import Import, Plan
+from postgres import PostgresError
+from reporting import ImportNotFound
+from runtime import Interrupted, Stop
+from settings import ImportOptions
+from source import Source, SourceError
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 0.2
+RESULT_POLL_SECONDS = 0.02
+NOT_COMPLETE, REJECTS = 1, 3
+EXIT_STATUS = {"complete": 0, "complete_with_rejects": REJECTS}
+EXPECTED = (DatabaseError, PostgresError, SourceError, ImportNotFound)
+
+
+@dataclass(frozen=True)
+class Workflows:
+    """What the commands start: handed over, since importing `integration` would load it twice."""
+
+    import_users: Callable[[str, int], dict[str, Any]]
+    sources: dict[str, Source]
+
+    def source(self) -> Source:
+        return next(iter(self.sources.values()))
+
+
+class OnConflict(StrEnum):
+    skip = "skip"
+    update = "update"
+
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+postgres_app = typer.Typer(
+    help="The embedded PostgreSQL, which serves where POSTGRES_URL is unset.",
+    no_args_is_help=True,
+)
+app.add_typer(postgres_app, name="postgres")
+
+AsJson = Annotated[
+    bool, typer.Option("--json", envvar="IMPORT_JSON", help="Print one JSON object at the end.")
+]
+ImportId = Annotated[
+    str | None, typer.Argument(metavar="[IMPORT]", help="An import's id, or how it begins.")
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(envvar="IMPORT_CONCURRENCY", min=1, help="Chunks at a time, in each process."),
+]
+
+
+@app.callback()
+def main_help() -> None:
+    """Imports users of randomuser.me into PostgreSQL, exactly once, whatever dies on the way."""
+
+
+@app.command("import")
+def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
+    context: typer.Context,
+    count: Annotated[
+        int | None, typer.Option(envvar="IMPORT_COUNT", min=1, help="Users wanted.")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(envvar="IMPORT_SEED", help="Fetch the users of this seed.")
+    ] = None,
+    nat: Annotated[
+        str | None, typer.Option(envvar="IMPORT_NAT", help="Only these nationalities: us,fr")
+    ] = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", envvar="IMPORT_INPUT", help="A .json or .jsonl file, also as .gz."),
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", envvar="IMPORT_REFRESH", help="Fetch, whatever is cached.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", envvar="IMPORT_AGAIN", help="Run a complete import anew.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(envvar="IMPORT_BATCH_SIZE", min=1, help="Users in an INSERT.")
+    ] = settings.DEFAULT_BATCH_SIZE,
+    chunk_size: Annotated[
+        int, typer.Option(envvar="IMPORT_CHUNK_SIZE", min=1, help="Users in a transaction.")
+    ] = settings.DEFAULT_CHUNK_SIZE,
+    concurrency: Concurrency = None,
+    on_conflict: Annotated[
+        OnConflict,
+        typer.Option(envvar="IMPORT_ON_CONFLICT", help="What to do with users already there."),
+    ] = OnConflict.skip,
+    as_json: AsJson = False,
+) -> None:
+    """Import users: of the cache, of a file, or of the API.
+
+    Started again, it goes on where it stopped, or says that it is complete.
+
+    Example: python integration.py import --count 200
+    """
+    if batch_size > chunk_size:
+        raise typer.BadParameter(
+            f"--batch-size {batch_size} is larger than --chunk-size {chunk_size}"
+        )
+    parameters = {"seed": seed, "nat": nat}
+    options = ImportOptions(
+        count=count,
+        parameters=tuple((name, value) for name, value in parameters.items() if value),
+        input=input_,
+        refresh=refresh,
+        again=again,
+        on_conflict=on_conflict.value,
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+    )
+    workflows: Workflows = context.obj
+    summary = run_import(workflows, options, concurrency or settings.DEFAULT_CONCURRENCY)
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        terminal.show_summary(Console(), summary)
+    raise typer.Exit(EXIT_STATUS.get(summary["status"], NOT_COMPLETE))
+
+
+def run_import(workflows: Workflows, options: ImportOptions, concurrency: int) -> dict[str, Any]:
+    """Starts an import, goes on with it, or reports it; returns its summary."""
+    stop = Stop()
+    stop.listen()
+    source = workflows.source()
+    plan = planning.plan_import(source, options)
+    bring_up_to_date()
+    this, is_new = _find_or_create(plan, options.again)
+    if this.state in imports.COMPLETE:
+        return _report_complete(this, source)
+    with runtime.working(concurrency):
+        this = _startable(this)
+        with telemetry.working_on(this.id):
+            log.info("import %s %s", this.id, "begins" if is_new else "goes on")
+            return _watch(_start(workflows, this), this, stop)
+
+
+def bring_up_to_date() -> None:
+    """Migrates the database where it is not yet what this version needs."""
+    try:
+        database.require_current(database.database().engine)
+    except NotMigrated:
+        database.migrate()
+
+
+def _find_or_create(plan: Plan, again: bool) -> tuple[Import, bool]:
+    found = transaction("find_import", imports.newest, plan.request)
+    if found is not None:
+        unfinished = found.state not in imports.COMPLETE
+        if unfinished or (plan.repeatable and not again):
+            return found, False
+    return transaction("create_import", imports.create, plan, plan.parameters.get("seed")), True
+
+
+def _report_complete(this: Import, source: Source) -> dict[str, Any]:
+    missing = transaction("count_rows", reporting.missing_rows, this, source.model)
+    if missing:
+        raise SourceError(
+            f"Import {this.id} was complete, but {missing:,} of the rows it wrote are gone from "
+            f"{source.model.__tablename__}.\nTo import them anew: the same command with --again"
+        )
+    print(f"Import {this.id} is complete already; nothing to do.", file=sys.stderr)
+    return transaction("summarize", imports.summary, this.id)
+
+
+def _startable(this: Import) -> Import:
+    """The import's newest attempt, or its next one where that has ended."""
+    status = DBOS.get_workflow_status(this.workflow_id)
+    if status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED"):
+        return transaction("begin_attempt", imports.next_attempt, this)
+    return this
+
+
+def _start(workflows: Workflows, this: Import) -> "Future[dict[str, Any]]":
+    """Starts the import's workflow, or joins it where it is under way, in whatever process."""
+    with telemetry.in_import(this.id), SetWorkflowID(this.workflow_id):
+        handle = DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
+    waiter = ThreadPoolExecutor(1, thread_name_prefix="result")
+    return waiter.submit(handle.get_result, polling_interval_sec=RESULT_POLL_SECONDS)
+
+
+def _watch(result: "Future[dict[str, Any]]", this: Import, stop: Stop) -> dict[str, Any]:
+    with terminal.ProgressBar(Console(stderr=True), this.plan.count) as bar:
+        while True:
+            with suppress(NotYet):
+                return result.result(timeout=REFRESH_SECONDS)
+            if stop.wait(0):
+                raise Interrupted(
+                    f"Stopped; import {this.id} goes on when the same command is started again."
+                )
+            if bar.is_shown:
+                bar.show(transaction("progress", reporting.progress, this.id))
+
+
+@app.command()
+def check(context: typer.Context, file: Path) -> None:
+    """Tell what would be rejected of a file, and why; write nothing.
+
+    Example: python integration.py check data/data.json
+    """
+    source = context.obj.source()
+    users = rejected = 0
+    for position, record in enumerate(pages.read_records(source, file)):
+        users += 1
+        _, rejects = loader.decode(source, [record], position)
+        for reject in rejects:
+            rejected += 1
+            failure = reject.failure
+            print(f"{position}: {terminal.escape(failure.path)}: {terminal.escape(failure.detail)}")
+    print(f"{users:,} users, {rejected:,} would be rejected")
+    raise typer.Exit(REJECTS if rejected else 0)
+
+
+@app.command()
+def worker(concurrency: Concurrency = None) -> None:
+    """Take chunks of any import, until told to stop.
+
+    Example: POSTGRES_URL=postgresql://importer@db/users python integration.py worker
+    """
+    stop = Stop()
+    stop.listen()
+    with runtime.working(concurrency) as ours:
+        log.info("worker %s is ready", ours.executor_id)
+        while not stop.wait(3600):
+            pass
+
+
+@app.command()
+def status(import_id: ImportId = None, as_json: AsJson = False) -> None:
+    """Show imports and how they stand.
+
+    Example: python integration.py status
+    """
+    with _read_session() as session:
+        if import_id is None:
+            found = reporting.all_imports(session)
+        else:
+            found = [reporting.find_import(session, import_id)]
+        if as_json:
+            print(json.dumps([imports.summary(session, one.id) for one in found], default=str))
+        else:
+            terminal.show_imports(Console(), found)
+
+
+@app.command()
+def errors(
+    import_id: ImportId = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
+) -> None:
+    """Show what was rejected, and why.
+
+    Example: python integration.py errors --jsonl > rejected.jsonl
+    """
+    with _read_session() as session:
+        which = None if import_id is None else reporting.find_import(session, import_id).id
+        messages = reporting.errors(session, which)
+        if jsonl:
+            for message in messages:
+                print(json.dumps(message, ensure_ascii=False))
+        else:
+            terminal.show_errors(Console(), list(messages))
+
+
+@app.command()
+def cancel(import_id: Annotated[str, typer.Argument(metavar="IMPORT")]) -> None:
+    """Stop an import for good; what is in stays in.
+
+    Example: python integration.py cancel 5f2c
+    """
+    with _read_session() as session:
+        this = reporting.find_import(session, import_id)
+    if this.state != "running":
+        print(f"Import {this.id} is not running: it is {this.state}.")
+        raise typer.Exit(NOT_COMPLETE)
+    runtime.cancel(database.database().client, this)
+    totals = transaction("cancel_import", imports.cancel, this.id)
+    print(
+        f"Import {this.id} is cancelled; {totals.imported + totals.updated:,} rows that it wrote "
+        "stay. The same import command goes on with it."
+    )
+
+
+@app.command()
+def migrate() -> None:
+    """Make or update all tables: DBOS's, the checkpoints', ours. `dbos migrate` runs this too."""
+    database.migrate()
+
+
+@postgres_app.command("start")
+def postgres_start() -> None:
+    """Start the embedded server; it runs until `postgres stop`."""
+    url = postgres.ensure_running(settings.postgres_folder())
+    postgres.keep(settings.postgres_folder())
+    print(url)
+
+
+@postgres_app.command("stop")
+def postgres_stop() -> None:
+    """Stop the embedded server."""
+    stopped = postgres.stop(settings.postgres_folder())
+    print("stopped" if stopped else "it was not running")
+
+
+@postgres_app.command("env")
+def postgres_env() -> None:
+    """Start the embedded server and print the variables that lead other programs to it.
+
+    Example: eval "$(python integration.py postgres env)"
+    """
+    url = settings.postgres_url()
+    if url is None:
+        url = postgres.ensure_running(settings.postgres_folder())
+        postgres.keep(settings.postgres_folder())
+    for name, value in postgres.environment(url).items():
+        print(f"export {name}={value}")
+
+
+def main(workflows: Workflows) -> None:
+    """Runs the command in `sys.argv`, an import where there is none, and ends the process."""
+    _log()
+    telemetry.start_tracing()
+    status = _run(sys.argv[1:] or ["import"], workflows)
+    _stop_embedded_server()
+    runtime.end(status)
+
+
+def _run(arguments: list[str], workflows: Workflows) -> int:
+    try:
+        app(arguments, obj=workflows, prog_name="integration.py")
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    except Interrupted as error:
+        return _say(error, runtime.INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say("Stopped.", runtime.INTERRUPTED)
+    except EXPECTED as error:
+        return _say(error, NOT_COMPLETE)
+    except SQLAlchemyError as error:
+        return _say(f"PostgreSQL: {database.reason(error)}", NOT_COMPLETE)
+    return 0
+
+
+def _say(error: object, status: int) -> int:
+    log.debug("the reason in full", exc_info=True)
+    print(error, file=sys.stderr)
+    return status
+
+
+def _log() -> None:
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler
+
+        telemetry.log_to(RichHandler(console=Console(stderr=True), show_path=False))
+    else:
+        telemetry.log_to(telemetry.json_handler())
+
+
+def _stop_embedded_server() -> None:
+    if settings.postgres_url() is None:
+        database.close()
+        with suppress(PostgresError):
+            postgres.stop_if_unused(settings.postgres_folder())
+
+
+def _read_session() -> Session:
+    engine = database.database().engine
+    database.require_current(engine)
+    return Session(engine)

@@ -1,0 +1,272 @@
+"""What an import is: how it is told from others, its attempts, its totals, its end."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from models import Chunks, Imports, StagedPages
+from settings import OnConflict
+
+State = Literal["running", "complete", "complete_with_rejects", "incomplete", "cancelled"]
+COMPLETE: Sequence[str] = ("complete", "complete_with_rejects")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is imported, and how: `imports.options`.
+
+    Either of a file (`path`, `sha256`) or of the API (`url`, `parameters`). Two plans with the same
+    `request` are the same import. `repeatable` is false where the API makes up what it answers.
+    """
+
+    request: str
+    source: str
+    path: str | None = None
+    sha256: str | None = None
+    url: str | None = None
+    parameters: dict[str, str] = {}
+    count: int | None = None
+    on_conflict: OnConflict = "skip"
+    batch_size: int
+    chunk_size: int
+    repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Records by what became of them; `users` are all that were staged."""
+
+    users: int = 0
+    imported: int = 0
+    updated: int = 0
+    skipped: int = 0
+    rejected: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.imported + self.updated + self.skipped + self.rejected
+
+    @property
+    def unfinished(self) -> int:
+        return self.users - self.done
+
+
+@dataclass(frozen=True)
+class Import:
+    """A row of `imports` as it stood when it was read."""
+
+    id: str
+    plan: Plan
+    state: State
+    reason: str | None
+    attempt: int
+    totals: Totals
+    started_at: datetime
+    resumed_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def workflow_id(self) -> str:
+        """Of the newest attempt's parent workflow; its chunks add their number to it."""
+        return workflow_id(self.id, self.attempt)
+
+
+def workflow_id(import_id: str, attempt: int) -> str:
+    return f"{import_id}.{attempt}"
+
+
+def chunk_workflow_id(import_id: str, attempt: int, chunk: int) -> str:
+    return f"{import_id}.{attempt}.{chunk}"
+
+
+def request_of(*parts: object) -> str:
+    """A short hash of what was asked for: equal requests are one import."""
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:16]
+
+
+def get(session: Session, import_id: str) -> Import:
+    """The import of an id that is known to exist."""
+    return _import(session.get_one(Imports, import_id))
+
+
+def newest(session: Session, request: str) -> Import | None:
+    """The newest import of a request."""
+    row = session.scalar(
+        select(Imports)
+        .where(Imports.options["request"].astext == request)
+        .order_by(Imports.started_at.desc())
+        .limit(1)
+    )
+    return None if row is None else _import(row)
+
+
+def create(session: Session, plan: Plan, seed: str | None) -> Import:
+    """A new import of a plan. Two processes that create the same at once get the same one."""
+    runs = session.scalar(
+        select(func.count())
+        .select_from(Imports)
+        .where(Imports.options["request"].astext == plan.request)
+    )
+    import_id = request_of(plan.request, runs)[:12]
+    session.execute(
+        insert(Imports)
+        .values(
+            id=import_id,
+            source=plan.source,
+            seed=seed,
+            options=msgspec.to_builtins(plan),
+            state="running",
+            attempt=1,
+        )
+        .on_conflict_do_nothing(index_elements=[Imports.id])
+    )
+    return _import(session.get_one(Imports, import_id))
+
+
+def begin(session: Session, import_id: str) -> None:
+    """Notes that the newest attempt begins now."""
+    session.execute(
+        update(Imports)
+        .where(Imports.id == import_id)
+        .values(state="running", resumed_at=func.clock_timestamp())
+    )
+
+
+def next_attempt(session: Session, seen: Import) -> Import:
+    """Begins another attempt at an import whose workflow has ended without completing it.
+
+    Two processes that begin it at once begin the same one.
+    """
+    session.execute(
+        update(Imports)
+        .where(Imports.id == seen.id, Imports.attempt == seen.attempt)
+        .values(attempt=Imports.attempt + 1, state="running", reason=None, finished_at=None)
+    )
+    return _import(session.get_one(Imports, seen.id, populate_existing=True))
+
+
+def finish(session: Session, import_id: str, why: str | None) -> dict[str, Any]:
+    """Writes an import's totals and its end, which the totals tell; returns its summary.
+
+    `why` tells what kept it from being complete. A complete import's staged pages go with it:
+    PostgreSQL keeps no second copy of the data.
+    """
+    row = session.get_one(Imports, import_id, with_for_update=True)
+    totals = totals_of(session, import_id)
+    state = _state(totals, why)
+    for name, value in asdict(totals).items():
+        setattr(row, name, value)
+    row.state, row.reason, row.finished_at = state, why, func.now()
+    if state in COMPLETE:
+        session.execute(delete(StagedPages).where(StagedPages.import_id == import_id))
+    session.flush()
+    return summary(session, import_id)
+
+
+def cancel(session: Session, import_id: str) -> Totals:
+    """Writes that an import was cancelled, and what it has come to."""
+    totals = totals_of(session, import_id)
+    session.execute(
+        update(Imports)
+        .where(Imports.id == import_id)
+        .values(**asdict(totals), state="cancelled", finished_at=func.now())
+    )
+    return totals
+
+
+def summary(session: Session, import_id: str) -> dict[str, Any]:
+    """How an import stands, as `--json` prints it.
+
+    `seconds` are of its newest attempt, from its first page to its last commit.
+    """
+    this = get(session, import_id)
+    chunks = session.scalar(
+        select(func.count()).select_from(Chunks).where(Chunks.import_id == import_id)
+    )
+    seconds, loaded = _newest_attempt(session, this)
+    return {
+        "import_id": this.id,
+        "status": this.state,
+        "reason": this.reason,
+        **asdict(this.totals),
+        "chunks": chunks,
+        "seconds": round(seconds, 3),
+        "users_per_second": round(loaded / seconds) if seconds else 0,
+    }
+
+
+def totals_of(session: Session, import_id: str) -> Totals:
+    """What its chunks have come to; they commit their counts with their rows."""
+    columns = [
+        func.coalesce(func.sum(column), 0)
+        for column in (
+            Chunks.users,
+            Chunks.imported,
+            Chunks.updated,
+            Chunks.skipped,
+            Chunks.rejected,
+        )
+    ]
+    row = session.execute(select(*columns).where(Chunks.import_id == import_id)).one()
+    return Totals(*(int(value) for value in row))
+
+
+def has_remaining_chunks(session: Session, import_id: str) -> bool:
+    """Whether a chunk is neither loaded nor given up."""
+    remaining = exists().where(
+        Chunks.import_id == import_id, Chunks.loaded_at.is_(None), Chunks.failed_at.is_(None)
+    )
+    return bool(session.scalar(select(remaining)))
+
+
+def remaining_chunks(session: Session, import_id: str, limit: int) -> list[int]:
+    """Numbers of the first chunks that are neither loaded nor given up."""
+    return list(
+        session.scalars(
+            select(Chunks.chunk)
+            .where(
+                Chunks.import_id == import_id,
+                Chunks.loaded_at.is_(None),
+                Chunks.failed_at.is_(None),
+            )
+            .order_by(Chunks.chunk)
+            .limit(limit)
+        )
+    )
+
+
+def _newest_attempt(session: Session, this: Import) -> tuple[float, int]:
+    """Seconds from its beginning to its last chunk's commit, and the users of its chunks."""
+    last, users = session.execute(
+        select(func.max(Chunks.loaded_at), func.coalesce(func.sum(Chunks.users), 0)).where(
+            Chunks.import_id == this.id, Chunks.loaded_at >= this.resumed_at
+        )
+    ).one()
+    return (0.0, 0) if last is None else ((last - this.resumed_at).total_seconds(), int(users))
+
+
+def _state(totals: Totals, why: str | None) -> State:
+    if totals.unfinished or why is not None:
+        return "incomplete"
+    return "complete_with_rejects" if totals.rejected else "complete"
+
+
+def _import(row: Imports) -> Import:
+    state: Any = row.state
+    return Import(
+        id=row.id,
+        plan=msgspec.convert(row.options, Plan),
+        state=state,
+        reason=row.reason,
+        attempt=row.attempt,
+        totals=Totals(row.users, row.imported, row.updated, row.skipped, row.rejected),
+        started_at=row.started_at,
+        resumed_at=row.resumed_at,
+        finished_at=row.finished_at,
+    )

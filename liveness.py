@@ -1,0 +1,226 @@
+"""Who is alive, and who takes over from the dead: with PostgreSQL's advisory locks alone.
+
+Every process that works holds a lock named after it, on a connection of its own. The server frees
+it within milliseconds when the process dies, and within `SILENCE_SECONDS` when the process is
+stopped or cut off. Whoever can take the lock of a process that has work under way knows that it is
+dead, and puts its work back on the queues. DBOS fences a process that comes back: what was taken
+over it can no longer commit.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from dbos import DBOS, WorkflowStatus
+from sqlalchemy import Connection, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+import imports
+import loader
+import settings
+import telemetry
+from database import Database, transaction
+from models import Chunks
+from pages import CHUNK_WORKFLOW
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 2
+SILENCE_SECONDS = 9
+"""After which the server gives a silent process's lock away; with the heartbeat's two seconds
+until somebody looks, work is taken over within 15."""
+
+MAX_TAKEOVERS = 3
+ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
+LOCK_CLASS = 0x64626F73
+"""Keeps these locks apart from other advisory locks of the database."""
+
+
+class Presence:
+    """Shows the others that this process lives, and looks after those that don't.
+
+    Entered before the process takes up work, left after its last. A process that lost its lock
+    takes it again before it looks after others; its work may have gone to them meanwhile.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stop = threading.Event()
+        self._sweep_now = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="liveness", daemon=True)
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> "Presence":
+        self._connection = self._lock()
+        return self
+
+    def start(self) -> None:
+        """Begins to look after others: once DBOS is launched."""
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(HEARTBEAT_SECONDS)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _keep(self) -> None:
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = self._lock()
+                take_over_from_dead(self._connection, self._database.executor_id)
+            except DBAPIError as error:
+                log.warning("lost contact with PostgreSQL: %s", str(error.orig).strip())
+                self._drop()
+            except Exception:
+                log.exception("could not look after the work of dead processes")
+            if self._stop.wait(HEARTBEAT_SECONDS):
+                return
+
+    def _lock(self) -> Connection:
+        engine = self._database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
+        try:
+            # With the settings below, it must not come back to the pool.
+            connection.detach()
+            for setting, value in (
+                ("idle_session_timeout", f"{SILENCE_SECONDS}s"),
+                ("tcp_keepalives_idle", "2"),
+                ("tcp_keepalives_interval", "1"),
+                ("tcp_keepalives_count", "3"),
+            ):
+                connection.execute(
+                    text("SELECT set_config(:setting, :value, false)"),
+                    {"setting": setting, "value": value},
+                )
+            connection.execute(
+                text("SELECT pg_advisory_lock(:class, hashtext(:name))"),
+                {"class": LOCK_CLASS, "name": self._database.executor_id},
+            )
+        except DBAPIError:
+            connection.close()
+            raise
+        return connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+def is_cancelled(import_id: str, attempt: int) -> bool:
+    """Whether the import's parent workflow was cancelled."""
+    parent = DBOS.list_workflows(
+        workflow_ids=[imports.workflow_id(import_id, attempt)], load_input=False, load_output=False
+    )
+    return bool(parent) and parent[0].status == "CANCELLED"
+
+
+def give_up_ended_chunks(import_id: str, attempt: int) -> None:
+    """Gives up chunks that nobody will load: their workflow was cancelled, or could not even fail.
+
+    Looks at the first hundred of those that remain: the others' turn comes when these are gone.
+    """
+    remaining = transaction("list_chunks", imports.remaining_chunks, import_id, 100)
+    workflows = {imports.chunk_workflow_id(import_id, attempt, chunk): chunk for chunk in remaining}
+    alive = DBOS.list_workflows(
+        workflow_ids=list(workflows), status=ACTIVE, load_input=False, load_output=False
+    )
+    for workflow_id in workflows.keys() - {status.workflow_id for status in alive}:
+        failure = loader.Failure(
+            "WorkflowEnded", f"Workflow {workflow_id} ended without loading it"
+        )
+        transaction(
+            "fail_chunk", loader.fail_chunk, import_id, workflows[workflow_id], None, failure
+        )
+
+
+def take_over_from_dead(connection: Connection, executor_id: str) -> None:
+    """Puts the work of every dead process back on the queues."""
+    busy = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+    others = {status.executor_id for status in busy if status.executor_id} - {executor_id}
+    # Asked of the server even when nobody else works: it keeps the lock's session awake.
+    connection.execute(text("SELECT 1"))
+    for other in sorted(others):
+        with _as_dead(connection, other) as is_dead:
+            if is_dead:
+                _take_over(connection, other)
+
+
+@contextmanager
+def _as_dead(connection: Connection, executor_id: str) -> Iterator[bool]:
+    """Holds a process's lock, where it is free: nobody else then takes its work over."""
+    name = {"class": LOCK_CLASS, "name": executor_id}
+    is_dead = connection.scalar(text("SELECT pg_try_advisory_lock(:class, hashtext(:name))"), name)
+    try:
+        yield bool(is_dead)
+    finally:
+        if is_dead:
+            connection.execute(text("SELECT pg_advisory_unlock(:class, hashtext(:name))"), name)
+
+
+def _take_over(connection: Connection, dead: str) -> None:
+    # Listed again under the lock: another process may have been here first.
+    left = DBOS.list_workflows(
+        executor_id=dead, status=["PENDING"], load_input=False, load_output=False
+    )
+    if not left:
+        return
+    log.warning("taking over %s workflows of %s, which is dead", len(left), dead)
+    chunks = [status for status in left if status.name == CHUNK_WORKFLOW]
+    parents = [status for status in left if status.name != CHUNK_WORKFLOW]
+    poisonous = {status.workflow_id for status in chunks if _is_poisonous(status, dead)}
+    for workflow_id in poisonous:
+        DBOS.cancel_workflow(workflow_id)
+    _resume([s for s in chunks if s.workflow_id not in poisonous], settings.SUSPECT_QUEUE)
+    _resume(parents, settings.IMPORT_QUEUE)
+    # After resuming: a transaction that the dead one left open would hold up its successor.
+    connection.execute(
+        text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = :dead AND pid <> pg_backend_pid()"
+        ),
+        {"dead": dead},
+    )
+
+
+def _resume(workflows: Sequence[WorkflowStatus], queue: str) -> None:
+    if workflows:
+        DBOS.resume_workflows([status.workflow_id for status in workflows], queue_name=queue)
+
+
+def _is_poisonous(status: WorkflowStatus, dead: str) -> bool:
+    """Counts the takeover; true when the chunk has now cost its third worker."""
+    attributes = status.attributes or {}
+    import_id, chunk = attributes["import"], attributes["chunk"]
+    with telemetry.working_on(import_id, chunk):
+        takeovers = transaction("count_takeover", _count_takeover, import_id, chunk)
+        telemetry.event("takeover", **{"takeover.from": dead, "takeover.count": takeovers})
+        if takeovers < MAX_TAKEOVERS:
+            return False
+        failure = loader.Failure(
+            "WorkerDied", f"Its worker died {takeovers} times while it had this chunk"
+        )
+        transaction("fail_chunk", loader.fail_chunk, import_id, chunk, dead, failure)
+        log.error("chunk %s is given up: its worker died %s times", chunk, takeovers)
+    return True
+
+
+def _count_takeover(session: Session, import_id: str, chunk: int) -> int:
+    takeovers = session.scalar(
+        update(Chunks)
+        .where(Chunks.import_id == import_id, Chunks.chunk == chunk, Chunks.loaded_at.is_(None))
+        .values(takeovers=Chunks.takeovers + 1)
+        .returning(Chunks.takeovers)
+    )
+    return int(takeovers or 0)

@@ -1,0 +1,384 @@
+"""A chunk into its table: batches under savepoints, rejects among the errors, all in one go."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from database import reason, sqlstate
+from imports import Plan
+from models import Chunks, Errors, Imports, StagedPages
+from pages import unpack
+from settings import OnConflict
+from source import RecordError, Row, Source
+
+ERROR_NAMESPACE = uuid.UUID("6f1d6c0e-2c0e-4b0f-9a52-0d8f3b9d5c11")
+"""Of the version 5 UUIDs that give each rejected record its one row."""
+
+DATA_ERRORS = ("22", "23")
+"""SQLSTATE classes that blame the data: data exception, integrity constraint violation."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of records."""
+
+    imported: int = 0
+    updated: int = 0
+    skipped: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.imported + other.imported,
+            self.updated + other.updated,
+            self.skipped + other.skipped,
+            self.rejected + other.rejected,
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record that has a row, with its place in the import."""
+
+    position: int
+    record: bytes
+    row: Row
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a record or a chunk could not be loaded: `message.error` of a row of `errors`."""
+
+    type: str
+    detail: str
+    path: str | None = None
+    sqlstate: str | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that can't go in, and why."""
+
+    position: int
+    record: bytes
+    key: str | None
+    stage: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A chunk that this transaction alone loads."""
+
+    plan: Plan
+    position: int
+    records: Sequence[bytes]
+
+
+def load_chunk(
+    session: Session,
+    sources: Mapping[str, Source],
+    import_id: str,
+    chunk: int,
+    executor_id: str,
+) -> dict[str, int]:
+    """Loads a staged chunk: rows, error rows and its counts, all in the caller's transaction.
+
+    A chunk that is loaded already stays as it is. What is the data's fault is rejected; every
+    other error leaves here and takes the transaction with it. Returns the counts, as plain JSON.
+    """
+    claim = _claim(session, import_id, chunk)
+    if claim is None:
+        return asdict(_counts_of(session, import_id, chunk))
+    source = sources[claim.plan.source]
+    entries, undecoded = decode(source, claim.records, claim.position)
+    counts, refused = insert_rows(session, source, import_id, claim.plan, entries)
+    write_rejects(session, import_id, undecoded + refused)
+    counts += Counts(rejected=len(undecoded))
+    _mark_loaded(session, import_id, chunk, counts, executor_id)
+    return asdict(counts)
+
+
+def decode(
+    source: Source, records: Iterable[bytes], position: int
+) -> tuple[list[Entry], list[Reject]]:
+    """The records that have the source's shape, and the others; `position` is the first one's."""
+    entries, rejects = [], []
+    for place, record in enumerate(records, position):
+        try:
+            entries.append(Entry(place, record, source.decode(record)))
+        except RecordError as error:
+            failure = Failure(type(error).__name__, error.detail, error.path)
+            rejects.append(Reject(place, record, source.identify(record), "decode", failure))
+    return entries, rejects
+
+
+def insert_rows(
+    session: Session, source: Source, import_id: str, plan: Plan, entries: Sequence[Entry]
+) -> tuple[Counts, list[Reject]]:
+    """Inserts in batches of `plan.batch_size`, ordered by id, so that imports don't deadlock.
+
+    Each batch has a savepoint. One that fails because of its data is tried in smaller parts, its
+    records at last one by one, so that a bad record costs its neighbours nothing.
+    """
+    insertion = Insertion(session, source, import_id, plan.on_conflict)
+    counts, rejects = Counts(), list[Reject]()
+    for once in _without_repeats(entries):
+        for start in range(0, len(once), plan.batch_size):
+            done, refused = insertion.insert(once[start : start + plan.batch_size])
+            counts += done
+            rejects += refused
+    return counts, rejects
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """How an import's batches go into its source's tables."""
+
+    session: Session
+    source: Source
+    import_id: str
+    on_conflict: OnConflict
+
+    def insert(self, batch: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
+        """One batch under a savepoint; in parts, when its data are at fault."""
+        try:
+            with self.session.connection().begin_nested():
+                return self._execute(batch), []
+        except DBAPIError as error:
+            if (sqlstate(error) or "")[:2] not in DATA_ERRORS:
+                raise
+            if len(batch) == 1:
+                return Counts(rejected=1), [_refused(batch[0], error)]
+        counts, rejects = Counts(), list[Reject]()
+        for part in _parts(batch):
+            done, refused = self.insert(part)
+            counts += done
+            rejects += refused
+        return counts, rejects
+
+    def _execute(self, batch: Sequence[Entry]) -> Counts:
+        rows = msgspec.json.encode([entry.row for entry in batch]).decode()
+        connection = self.session.connection()
+        written = connection.execute(
+            _statement(type(self.source), self.on_conflict),
+            {"batch": rows, "import_id": self.import_id},
+        ).all()
+        ids = [row.id for row in written]
+        for detail in self.source.details:
+            connection.execute(detail, {"batch": rows, "ids": ids})
+        imported = sum(row.inserted for row in written)
+        return Counts(imported, len(written) - imported, len(batch) - len(written))
+
+
+def write_rejects(session: Session, import_id: str, rejects: Sequence[Reject]) -> None:
+    """One row of `errors` for each."""
+    if not rejects:
+        return
+    rows = [
+        {"id": error_id(import_id, reject.position), "message": _message(import_id, reject)}
+        for reject in rejects
+    ]
+    records = _recordset("errors", ["id", "message"])
+    session.execute(
+        insert(Errors)
+        .from_select(["id", "message"], select(records.c.id, records.c.message))
+        .on_conflict_do_nothing(index_elements=[Errors.id]),
+        {"batch": msgspec.json.encode(rows).decode()},
+    )
+
+
+def fail_chunk(
+    session: Session, import_id: str, chunk: int, executor_id: str | None, failure: Failure
+) -> None:
+    """Gives a chunk up for this attempt: one row of `errors`, of stage `chunk`."""
+    row = session.execute(
+        update(Chunks)
+        .where(Chunks.import_id == import_id, Chunks.chunk == chunk, Chunks.loaded_at.is_(None))
+        .values(failed_at=func.clock_timestamp(), executor_id=executor_id)
+        .returning(Chunks.position, Chunks.users)
+    ).one_or_none()
+    if row is None:
+        return
+    message = {
+        "import_id": import_id,
+        "position": row.position,
+        "positions": [row.position, row.position + row.users - 1],
+        "user_id": None,
+        "stage": "chunk",
+        "error": asdict(failure),
+        "attempts": 1,
+        "record": None,
+    }
+    attempts = func.to_jsonb(Errors.message["attempts"].as_integer() + 1)
+    statement = insert(Errors).values(id=chunk_error_id(import_id, chunk), message=message)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Errors.id],
+            set_={"message": func.jsonb_set(statement.excluded.message, "{attempts}", attempts)},
+        )
+    )
+
+
+def failure_of(error: Exception) -> Failure:
+    """An error as `errors` shows it."""
+    kind = getattr(error, "orig", None) or error
+    return Failure(type(kind).__name__, storable(reason(error)), sqlstate=sqlstate(error))
+
+
+def error_id(import_id: str, position: int) -> uuid.UUID:
+    return uuid.uuid5(ERROR_NAMESPACE, f"{import_id}/{position}")
+
+
+def chunk_error_id(import_id: str, chunk: int) -> uuid.UUID:
+    return uuid.uuid5(ERROR_NAMESPACE, f"{import_id}/chunk/{chunk}")
+
+
+def as_json(record: bytes) -> msgspec.Raw | str:
+    """A record as jsonb takes it: as it came, or as text where jsonb can't hold it."""
+    try:
+        msgspec.json.decode(record)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return storable(record.decode("utf-8", "backslashreplace"))
+    return record.decode() if b"\\u0000" in record else msgspec.Raw(record)
+
+
+def storable(text: str) -> str:
+    """Text as PostgreSQL takes it."""
+    return text.replace("\0", "\\u0000")
+
+
+def _claim(session: Session, import_id: str, chunk: int) -> Claim | None:
+    """Locks the chunk: another process that took it over waits here, and then finds it loaded."""
+    row = session.execute(
+        select(
+            func.substr(StagedPages.payload, Chunks.block_offset + 1, Chunks.block_length).label(
+                "block"
+            ),
+            Chunks.position,
+            Imports.options,
+        )
+        .join(
+            Chunks, (Chunks.import_id == StagedPages.import_id) & (Chunks.page == StagedPages.page)
+        )
+        .join(Imports, Imports.id == Chunks.import_id)
+        .where(Chunks.import_id == import_id, Chunks.chunk == chunk, Chunks.loaded_at.is_(None))
+        .with_for_update(of=Chunks)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Claim(msgspec.convert(row.options, Plan), row.position, unpack(row.block))
+
+
+def _counts_of(session: Session, import_id: str, chunk: int) -> Counts:
+    row = session.get_one(Chunks, (import_id, chunk))
+    return Counts(row.imported, row.updated, row.skipped, row.rejected)
+
+
+def _mark_loaded(
+    session: Session, import_id: str, chunk: int, counts: Counts, executor_id: str
+) -> None:
+    session.execute(
+        update(Chunks)
+        .where(Chunks.import_id == import_id, Chunks.chunk == chunk)
+        .values(
+            **asdict(counts),
+            executor_id=executor_id,
+            started_at=func.now(),
+            loaded_at=func.clock_timestamp(),
+            failed_at=None,
+        )
+    )
+    session.execute(delete(Errors).where(Errors.id == chunk_error_id(import_id, chunk)))
+
+
+def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries ordered by id, each id once; then those that came again, in their order.
+
+    One statement can't update a row twice.
+    """
+    entries = sorted(entries, key=lambda entry: entry.row.sort_key)
+    while entries:
+        once, again = list[Entry](), list[Entry]()
+        for entry in entries:
+            repeated = bool(once) and once[-1].row.id == entry.row.id
+            (again if repeated else once).append(entry)
+        yield once
+        entries = again
+
+
+def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Tenths of a large batch; of a small one, each entry."""
+    size = len(batch) // 10 or 1
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
+
+
+@cache
+def _statement(source: type[Source], on_conflict: OnConflict) -> Executable:
+    """One INSERT for a batch of any size: its rows are one parameter, a JSON array."""
+    table = source.model.metadata.tables[source.model.__tablename__]
+    names = [name for name in source.row_type.__struct_fields__ if name in table.columns]
+    rows = _recordset(table.fullname, names)
+    statement = insert(source.model).from_select(
+        [*names, "import_id"],
+        select(*(rows.c[name] for name in names), bindparam("import_id", type_=Text)),
+    )
+    if on_conflict == "update":
+        new = {name: statement.excluded[name] for name in [*names, "import_id"] if name != "id"}
+        statement = statement.on_conflict_do_update(
+            index_elements=["id"], set_={**new, "imported_at": func.now()}
+        )
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=["id"])
+    # Zero in xmax tells a row just inserted from one just updated.
+    inserted: ColumnElement[bool] = literal_column(f"{table.name}.xmax = 0").label("inserted")
+    return statement.returning(table.c.id, inserted)
+
+
+def _recordset(table: str, columns: Sequence[str]) -> FromClause:
+    """The rows of the parameter `batch`, typed as a table's."""
+    batch = cast(bindparam("batch", type_=Text), JSON)
+    return func.json_populate_recordset(literal_column(f"NULL::{table}"), batch).table_valued(
+        *columns, name="batch_rows"
+    )
+
+
+def _refused(entry: Entry, error: DBAPIError) -> Reject:
+    diagnostic = getattr(error.orig, "diag", None)
+    place = getattr(diagnostic, "column_name", None) or getattr(diagnostic, "constraint_name", None)
+    failure = replace(failure_of(error), path=place)
+    return Reject(entry.position, entry.record, str(entry.row.id), "insert", failure)
+
+
+def _message(import_id: str, reject: Reject) -> dict[str, Any]:
+    return {
+        "import_id": import_id,
+        "position": reject.position,
+        "user_id": reject.key,
+        "stage": reject.stage,
+        "error": asdict(reject.failure),
+        "attempts": 1,
+        "record": as_json(reject.record),
+    }

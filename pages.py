@@ -1,0 +1,256 @@
+"""Pages on their way in: from the cache, a file or the API into the staging table, as chunks."""
+
+import gzip
+import hashlib
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+import zstandard
+from dbos import EnqueueOptions
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+import imports
+import settings
+from database import database, transaction
+from imports import Import
+from models import Chunks, Imports, StagedPages
+from source import Page, Query, Source, SourceError, in_pages
+
+log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""Of a .jsonl: a longer line is no record, and reading it whole would fill the memory."""
+
+CHUNK_WORKFLOW = "import_chunk"
+
+
+class StagedChunk(msgspec.Struct, frozen=True):
+    """Where a chunk stands: its first record's position in the import, its block in the page."""
+
+    position: int
+    users: int
+    offset: int
+    length: int
+
+
+def stage_file(source: Source, this: Import) -> None:
+    """Stages the import's file, page by page, each with its chunks enqueued.
+
+    A page that is already staged is read over, so that this may run again after a crash. Raises
+    SourceError where the file is away, broken, or not the one that the import was begun with.
+    """
+    digest = hashlib.sha256()
+    path = Path(this.plan.path or "")
+    records = islice(read_records(source, path, digest), this.plan.count)
+    number = 0
+    for number, page in enumerate(in_pages(records, source.page_size), 1):
+        transaction("stage_page", _stage, source, this, number, None, page)
+    if digest.hexdigest() != this.plan.sha256 and this.plan.count is None:
+        raise SourceError(f"{path} has changed since import {this.id} began: start a new import")
+    if number == 0:
+        raise SourceError(f"{path} holds no records")
+
+
+def stage_fetched(source: Source, this: Import, number: int, cursor: str) -> str | None:
+    """Stages the API's page at a cursor, with its chunks enqueued; returns the next cursor.
+
+    May run again after a crash: a page that is staged is not fetched anew.
+    """
+    query = Query(this.plan.url or "", this.plan.count or 0, this.plan.parameters)
+    staged = transaction("find_page", _find, this, number)
+    if staged is not None:
+        transaction("enqueue_chunks", _enqueue_remaining, this, number)
+        return staged.next_cursor
+    page = source.fetch(query, cursor)
+    if cursor == source.first_cursor and page.next_cursor is None:
+        write_cache(settings.cache_file(), page.body)
+    transaction("stage_page", _stage, source, this, number, page.next_cursor, page.records)
+    return page.next_cursor
+
+
+def read_records(
+    source: Source, path: Path, digest: "hashlib._Hash | None" = None
+) -> Iterator[bytes]:
+    """The records of an API answer (`.json`) or of lines (`.jsonl`), either also as `.gz`.
+
+    Lines are read one at a time, in flat memory. `digest` is fed with what the file holds,
+    unpacked. Raises SourceError with the place where the file breaks.
+    """
+    try:
+        with _open(path) as file:
+            if ".jsonl" in path.suffixes:
+                yield from _lines(file, path, digest)
+            else:
+                body = file.read()
+                if digest is not None:
+                    digest.update(body)
+                yield from _answer(source, path, body)
+    except (OSError, EOFError, zlib.error) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise SourceError(f"{path} can't be read: {problem}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Of what a file holds, unpacked: a packed file and its content are one import."""
+    digest = hashlib.sha256()
+    try:
+        with _open(path) as file:
+            while block := file.read(1024 * 1024):
+                digest.update(block)
+    except (OSError, EOFError, zlib.error) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise SourceError(f"{path} can't be read: {problem}") from error
+    return digest.hexdigest()
+
+
+def write_cache(path: Path, body: bytes) -> None:
+    """Replaces the cached answer in one move: a reader finds the old one or the new one, whole.
+
+    A folder that can't be written is said and left: the cache serves the next import, not this.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        log.warning("%s is not renewed: %s", path, error.strerror)
+        return
+    new = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        new.chmod(0o644)
+        new.replace(path)
+    except OSError as error:
+        log.warning("%s is not renewed: %s", path, error.strerror)
+        with suppress(OSError):
+            new.unlink()
+
+
+def pack(records: Sequence[bytes]) -> bytes:
+    """A chunk's records as one compressed block."""
+    return zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(records))
+
+
+def unpack(block: bytes) -> list[bytes]:
+    """The records of a block."""
+    return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(block), type=list[bytes])
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _lines(file: IO[bytes], path: Path, digest: "hashlib._Hash | None") -> Iterator[bytes]:
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise SourceError(f"{path} has a line of over {MAX_LINE_BYTES:,} bytes")
+        if digest is not None:
+            digest.update(line)
+        if record := line.strip():
+            yield record
+
+
+def _answer(source: Source, path: Path, body: bytes) -> list[bytes]:
+    try:
+        return source.split(body)
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def _find(session: Session, this: Import, number: int) -> Page | None:
+    row = session.execute(
+        select(StagedPages.next_cursor).where(
+            StagedPages.import_id == this.id, StagedPages.page == number
+        )
+    ).one_or_none()
+    return None if row is None else Page((), row.next_cursor, b"")
+
+
+def _stage(
+    session: Session,
+    source: Source,
+    this: Import,
+    number: int,
+    next_cursor: str | None,
+    records: Sequence[bytes],
+) -> None:
+    """One page: its records, what its chunks are, and the chunks on the queue, or none of it."""
+    if _find(session, this, number) is not None:
+        _enqueue_remaining(session, this, number)
+        return
+    first = session.execute(
+        select(
+            func.coalesce(func.max(Chunks.chunk) + 1, 0), func.coalesce(func.sum(Chunks.users), 0)
+        ).where(Chunks.import_id == this.id)
+    ).one()
+    payload, chunks = _blocks(source, records, int(first[1]), this.plan.chunk_size)
+    session.execute(
+        insert(StagedPages).values(
+            import_id=this.id, page=number, next_cursor=next_cursor, payload=payload
+        )
+    )
+    session.execute(
+        insert(Chunks),
+        [
+            {
+                "import_id": this.id,
+                "chunk": index,
+                "page": number,
+                "position": chunk.position,
+                "users": chunk.users,
+                "block_offset": chunk.offset,
+                "block_length": chunk.length,
+            }
+            for index, chunk in enumerate(chunks, int(first[0]))
+        ],
+    )
+    session.execute(
+        update(Imports).where(Imports.id == this.id).values(users=Imports.users + len(records))
+    )
+    _enqueue_remaining(session, this, number)
+
+
+def _blocks(
+    source: Source, records: Sequence[bytes], position: int, chunk_size: int
+) -> tuple[bytes, list[StagedChunk]]:
+    payload, chunks = bytearray(), []
+    for start in range(0, len(records), chunk_size):
+        part = [source.without_secrets(record) for record in records[start : start + chunk_size]]
+        block = pack(part)
+        chunks.append(StagedChunk(position + start, len(part), len(payload), len(block)))
+        payload += block
+    return bytes(payload), chunks
+
+
+def _enqueue_remaining(session: Session, this: Import, number: int) -> None:
+    """Puts a page's chunks that are not loaded on the queue, in this transaction."""
+    remaining = session.execute(
+        update(Chunks)
+        .where(Chunks.import_id == this.id, Chunks.page == number, Chunks.loaded_at.is_(None))
+        .values(failed_at=None)
+        .returning(Chunks.chunk, Chunks.position, Chunks.users)
+    ).all()
+    for chunk, position, users in sorted(remaining):
+        options = EnqueueOptions(
+            workflow_name=CHUNK_WORKFLOW,
+            queue_name=settings.CHUNK_QUEUE,
+            workflow_id=imports.chunk_workflow_id(this.id, this.attempt, chunk),
+            app_version=settings.APPLICATION_VERSION,
+            attributes={
+                "import": this.id,
+                "page": number,
+                "chunk": chunk,
+                "positions": [position, position + users - 1],
+            },
+        )
+        database().client.enqueue_in_transaction(session, options, this.id, chunk)

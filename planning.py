@@ -1,0 +1,72 @@
+"""From what is asked for to what is done: of which file or which pages of the API."""
+
+import os
+from pathlib import Path
+
+import imports
+import pages
+import settings
+from imports import Plan
+from settings import ImportOptions
+from source import Query, Source, SourceError
+
+
+def plan_import(source: Source, options: ImportOptions) -> Plan:
+    """The plan for an import, its file read and found whole, its query pinned.
+
+    A file that is given, else the cache where it has what is wanted, else the API. Raises
+    SourceError.
+    """
+    if options.input is not None:
+        return _file_plan(source, options, options.input)
+    cache = settings.cache_file()
+    if not options.refresh and not options.parameters and _holds(source, cache, options.count):
+        return _file_plan(source, options, cache)
+    return _query_plan(source, options)
+
+
+def _holds(source: Source, cache: Path, count: int | None) -> bool:
+    if not cache.exists():
+        return False
+    try:
+        held = len(source.split(cache.read_bytes()))
+    except (OSError, SourceError) as error:
+        raise SourceError(f"{cache}: {error}; --refresh fetches it anew") from None
+    return held > 0 and (count is None or count <= held)
+
+
+def _file_plan(source: Source, options: ImportOptions, path: Path) -> Plan:
+    path = path.absolute()
+    sha256 = pages.sha256_of(path)
+    # Reads a .json whole, of a .jsonl the first line: what is no input at all makes no import.
+    if next(pages.read_records(source, path), None) is None:
+        raise SourceError(f"{path} holds no records")
+    return Plan(
+        request=imports.request_of(source.name, "file", sha256, options.count, options.on_conflict),
+        source=source.name,
+        path=str(path),
+        sha256=sha256,
+        count=options.count,
+        on_conflict=options.on_conflict,
+        batch_size=options.batch_size,
+        chunk_size=options.chunk_size,
+    )
+
+
+def _query_plan(source: Source, options: ImportOptions) -> Plan:
+    url = os.environ.get(source.url_variable) or source.default_url
+    query = Query(url, options.count or source.default_count, dict(options.parameters))
+    pinned = source.pinned(query)
+    return Plan(
+        request=imports.request_of(
+            source.name, "query", url, query.count, query.parameters, options.on_conflict
+        ),
+        source=source.name,
+        url=url,
+        parameters=pinned.parameters,
+        count=query.count,
+        on_conflict=options.on_conflict,
+        batch_size=options.batch_size,
+        chunk_size=options.chunk_size,
+        repeatable=pinned == query,
+    )

@@ -1,0 +1,155 @@
+"""A process at work: DBOS launched, its queues known, its presence shown, its end orderly."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import error as dbos_error
+
+import database
+import settings
+import telemetry
+from database import Database, NotMigrated
+from imports import Import
+from liveness import Presence
+from pages import CHUNK_WORKFLOW
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 8
+"""For the chunks in hand to be finished; what is not is rolled back, and done by the next."""
+
+INTERRUPTED = 130
+
+
+class Interrupted(Exception):
+    """The process was told to stop (SIGINT, SIGTERM)."""
+
+
+class Stop:
+    """Set by SIGINT and SIGTERM; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is set, after at most `seconds`."""
+        return self._event.wait(seconds)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._event.is_set():
+            os._exit(INTERRUPTED)
+        self._event.set()
+
+
+@contextmanager
+def working(concurrency: int | None) -> Iterator[Database]:
+    """Takes chunks, and looks after those of dead processes, for as long as it is entered.
+
+    `concurrency` chunks at a time; None leaves what the last process has set. On leaving, no new
+    chunk is taken, and those in hand have STOP_SECONDS. Raises NotMigrated.
+    """
+    ours = database.database()
+    database.require_current(ours.engine)
+    with Presence(ours) as presence:
+        _register_queues(ours.client, concurrency)
+        _launch(ours)
+        presence.start()
+        try:
+            yield ours
+        finally:
+            _leave(ours)
+
+
+def cancel(client: DBOSClient, this: Import) -> None:
+    """Cancels an import's workflows: its parent first, so that it does not mind its chunks."""
+    client.cancel_workflow(this.workflow_id)
+    while chunks := client.list_workflows(
+        workflow_id_prefix=f"{this.workflow_id}.",
+        status=["ENQUEUED", "PENDING", "DELAYED"],
+        limit=1_000,
+        load_input=False,
+        load_output=False,
+    ):
+        client.cancel_workflows([status.workflow_id for status in chunks])
+
+
+def end(status: int) -> None:
+    """Ends the process: a thread that waits for an import under way would keep it for hours."""
+    telemetry.stop_tracing()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(status)
+
+
+def _register_queues(client: DBOSClient, concurrency: int | None) -> None:
+    """Before launch: DBOS looks for new queues only once a second."""
+    at_a_time = {
+        settings.CHUNK_QUEUE: concurrency or settings.DEFAULT_CONCURRENCY,
+        settings.SUSPECT_QUEUE: 1,
+        settings.IMPORT_QUEUE: None,
+    }
+    for name, worker_concurrency in at_a_time.items():
+        client.register_queue(
+            name,
+            worker_concurrency=worker_concurrency,
+            polling_interval_sec=settings.QUEUE_POLLING_SECONDS,
+            on_conflict="never_update" if concurrency is None else "always_update",
+        )
+
+
+def _launch(ours: Database) -> None:
+    config: DBOSConfig = {
+        "name": settings.APPLICATION_NAME,
+        "system_database_url": ours.engine.url.set(drivername="postgresql").render_as_string(
+            hide_password=False
+        ),
+        "system_database_engine": ours.engine,
+        "executor_id": ours.executor_id,
+        "application_version": settings.APPLICATION_VERSION,
+        "serializer": DBOSPortableJSONSerializer(),
+        "run_migrations": False,
+        "log_level": telemetry.quiet_level(),
+        "enable_otlp": telemetry.is_tracing(),
+        "otel_attribute_format": "semconv",
+    }
+    DBOS(config=config)
+    try:
+        DBOS.launch()
+    except dbos_error.DBOSInitializationError as error:
+        raise NotMigrated(f"{error}\nRun `dbos migrate`, then this again.") from error
+
+
+def _leave(ours: Database) -> None:
+    # In a thread: it waits for a parent too, which may have hours to go and is taken over instead.
+    destroy: dict[str, Any] = {"workflow_completion_timeout_sec": STOP_SECONDS}
+    leaving = threading.Thread(target=DBOS.destroy, kwargs=destroy, daemon=True)
+    leaving.start()
+    deadline = time.monotonic() + STOP_SECONDS
+    while leaving.is_alive() and time.monotonic() < deadline and _has_chunks_in_hand(ours):
+        leaving.join(0.05)
+
+
+def _has_chunks_in_hand(ours: Database) -> bool:
+    in_hand = ours.client.list_workflows(
+        executor_id=ours.executor_id,
+        status="PENDING",
+        name=CHUNK_WORKFLOW,
+        limit=1,
+        load_input=False,
+        load_output=False,
+    )
+    return bool(in_hand)

@@ -1,0 +1,120 @@
+"""The seam between an API and the importer: what one has to say of an API to import from it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+from sqlalchemy import Executable
+
+from models import Base
+
+
+class SourceError(Exception):
+    """The source can't be used as it is: the message says what is wrong, and what to do."""
+
+
+class RecordError(Exception):
+    """One record is not what the source promises.
+
+    `path` is the field, as in `$.location.city`; `detail` says what is wrong with it. Neither
+    holds the field's value: it may be a secret.
+    """
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"{detail} - at `{path}`")
+        self.path = path
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Query:
+    """A request for records: the API's address, how many, and the source's own parameters."""
+
+    url: str
+    count: int
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Records as the API sent them (JSON, one `bytes` each), and where to go on.
+
+    `next_cursor` is None after the last page. `body` is the whole answer, for the cache.
+    """
+
+    records: Sequence[bytes]
+    next_cursor: str | None
+    body: bytes
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A record as its table takes it. The fields of a subclass are the table's columns, `id` the
+    key; a field that is no column is for `Source.details`.
+    """
+
+    id: Any
+
+    @property
+    def sort_key(self) -> Any:
+        """Orders rows as their ids do."""
+        return self.id
+
+
+class Source(ABC):
+    """One API. All that is peculiar to it is in its subclass: its paging, its record, its row."""
+
+    name: ClassVar[str]
+    model: ClassVar[type[Base]]
+    row_type: ClassVar[type[Row]]
+    url_variable: ClassVar[str]
+    default_url: ClassVar[str]
+    page_size: ClassVar[int]
+    """Records in a page, at most: also in a page made of a file."""
+    default_count: ClassVar[int]
+    parameters: ClassVar[Sequence[str]]
+    """Names of the parameters that a query may have."""
+    first_cursor: ClassVar[str]
+    details: ClassVar[Sequence[Executable]] = ()
+    """Statements that fill the tables hanging on `model`, run after each batch in its savepoint,
+    with `batch` (the rows as a JSON array) and `ids` (of the rows inserted or updated)."""
+
+    def pinned(self, query: Query) -> Query:
+        """The query made repeatable: with what the API would make up anew at each request."""
+        return query
+
+    @abstractmethod
+    def fetch(self, query: Query, cursor: str) -> Page:
+        """The page at a cursor, checked to be the one that was asked for.
+
+        Raises SourceError when the API stays away or keeps answering something else.
+        """
+
+    @abstractmethod
+    def split(self, body: bytes) -> list[bytes]:
+        """The records of a whole answer. Raises SourceError with the place where it breaks."""
+
+    @abstractmethod
+    def without_secrets(self, record: bytes) -> bytes:
+        """A record, valid or not, as it may be stored."""
+
+    def identify(self, record: bytes) -> str | None:
+        """The key of a record that can't be decoded, where it still shows."""
+        return None
+
+    @abstractmethod
+    def decode(self, record: bytes) -> Row:
+        """The row of a record. Raises RecordError."""
+
+
+def in_pages(records: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+    """Records in lists of `size`, the last one shorter; never an empty one."""
+    page: list[bytes] = []
+    for record in records:
+        page.append(record)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
