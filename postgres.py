@@ -185,7 +185,7 @@ def environment(url: str) -> dict[str, str]:
     # A PGPORT left over from elsewhere would name another socket.
     parts = {"port": PORT} | conninfo_to_dict(url)
     libpq = {names[part]: str(value) for part, value in parts.items() if part in names and value}
-    return {"POSTGRES_URL": url, "DBOS_SYSTEM_DATABASE_URL": url} | libpq
+    return {"POSTGRES_URL": url} | libpq
 
 
 # Waiting and locking
