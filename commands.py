@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -345,7 +346,7 @@ def postgres_env() -> None:
         url = postgres.ensure_running(settings.postgres_folder())
         postgres.keep(settings.postgres_folder())
     for name, value in postgres.environment(url).items():
-        print(f"export {name}={value}")
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def main(workflows: Workflows) -> None:
