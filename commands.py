@@ -1,14 +1,11 @@
-"""The command line: what can be asked for, how it is answered, with which exit status."""
+"""The command line: the commands that import, and how every command ends."""
 
 import json
 import logging
-import shlex
 import sys
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,12 +14,11 @@ import typer
 from dbos import DBOS, SetWorkflowID
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
+import administration
 import database
 import imports
-import loader
-import pages
+import inspection
 import planning
 import postgres
 import reporting
@@ -32,30 +28,26 @@ import telemetry
 import terminal
 from database import DatabaseError, NotMigrated, transaction
 from imports import Import, Plan
+from options import (
+    EXIT_STATUS,
+    NOT_COMPLETE,
+    AsJson,
+    Concurrency,
+    SourceName,
+    Workflows,
+    read_session,
+)
 from postgres import PostgresError
 from reporting import ImportNotFound
 from runtime import Interrupted, Stop
 from settings import ImportOptions
-from source import Source, SourceError
+from source import Source, SourceError, load
 
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.2
 RESULT_POLL_SECONDS = 0.02
-NOT_COMPLETE, REJECTS = 1, 3
-EXIT_STATUS = {"complete": 0, "complete_with_rejects": REJECTS}
 EXPECTED = (DatabaseError, PostgresError, SourceError, ImportNotFound)
-
-
-@dataclass(frozen=True)
-class Workflows:
-    """What the commands start: handed over, since importing `integration` would load it twice."""
-
-    import_users: Callable[[str, int], dict[str, Any]]
-    sources: dict[str, Source]
-
-    def source(self) -> Source:
-        return next(iter(self.sources.values()))
 
 
 class OnConflict(StrEnum):
@@ -64,22 +56,6 @@ class OnConflict(StrEnum):
 
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-postgres_app = typer.Typer(
-    help="The embedded PostgreSQL, which serves where POSTGRES_URL is unset.",
-    no_args_is_help=True,
-)
-app.add_typer(postgres_app, name="postgres")
-
-AsJson = Annotated[
-    bool, typer.Option("--json", envvar="IMPORT_JSON", help="Print one JSON object at the end.")
-]
-ImportId = Annotated[
-    str | None, typer.Argument(metavar="[IMPORT]", help="An import's id, or how it begins.")
-]
-Concurrency = Annotated[
-    int | None,
-    typer.Option(envvar="IMPORT_CONCURRENCY", min=1, help="Chunks at a time, in each process."),
-]
 
 
 @app.callback()
@@ -116,6 +92,7 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
         int, typer.Option(envvar="IMPORT_CHUNK_SIZE", min=1, help="Users in a transaction.")
     ] = settings.DEFAULT_CHUNK_SIZE,
     concurrency: Concurrency = None,
+    source_name: SourceName = settings.DEFAULT_SOURCE,
     on_conflict: Annotated[
         OnConflict,
         typer.Option(envvar="IMPORT_ON_CONFLICT", help="What to do with users already there."),
@@ -144,7 +121,12 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
         chunk_size=chunk_size,
     )
     workflows: Workflows = context.obj
-    summary = run_import(workflows, options, concurrency or settings.DEFAULT_CONCURRENCY)
+    summary = run_import(
+        workflows,
+        load(source_name),
+        options,
+        concurrency or settings.DEFAULT_CONCURRENCY,
+    )
     if as_json:
         print(json.dumps(summary))
     else:
@@ -152,11 +134,12 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
     raise typer.Exit(EXIT_STATUS.get(summary["status"], NOT_COMPLETE))
 
 
-def run_import(workflows: Workflows, options: ImportOptions, concurrency: int) -> dict[str, Any]:
+def run_import(
+    workflows: Workflows, source: Source, options: ImportOptions, concurrency: int
+) -> dict[str, Any]:
     """Starts an import, goes on with it, or reports it; returns its summary."""
     stop = Stop()
     stop.listen()
-    source = workflows.source()
     plan = planning.plan_import(source, options)
     bring_up_to_date()
     this, is_new = _find_or_create(plan, options.again)
@@ -227,25 +210,6 @@ def _watch(result: "Future[dict[str, Any]]", this: Import, stop: Stop) -> dict[s
 
 
 @app.command()
-def check(context: typer.Context, file: Path) -> None:
-    """Tell what would be rejected of a file, and why; write nothing.
-
-    Example: python integration.py check data/data.json
-    """
-    source = context.obj.source()
-    users = rejected = 0
-    for position, record in enumerate(pages.read_records(source, file)):
-        users += 1
-        _, rejects = loader.decode(source, [record], position)
-        for reject in rejects:
-            rejected += 1
-            failure = reject.failure
-            print(f"{position}: {terminal.escape(failure.path)}: {terminal.escape(failure.detail)}")
-    print(f"{users:,} users, {rejected:,} would be rejected")
-    raise typer.Exit(REJECTS if rejected else 0)
-
-
-@app.command()
 def worker(concurrency: Concurrency = None) -> None:
     """Take chunks of any import, until told to stop.
 
@@ -260,48 +224,12 @@ def worker(concurrency: Concurrency = None) -> None:
 
 
 @app.command()
-def status(import_id: ImportId = None, as_json: AsJson = False) -> None:
-    """Show imports and how they stand.
-
-    Example: python integration.py status
-    """
-    with _read_session() as session:
-        if import_id is None:
-            found = reporting.all_imports(session)
-        else:
-            found = [reporting.find_import(session, import_id)]
-        if as_json:
-            print(json.dumps([imports.summary(session, one.id) for one in found], default=str))
-        else:
-            terminal.show_imports(Console(), found)
-
-
-@app.command()
-def errors(
-    import_id: ImportId = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
-) -> None:
-    """Show what was rejected, and why.
-
-    Example: python integration.py errors --jsonl > rejected.jsonl
-    """
-    with _read_session() as session:
-        which = None if import_id is None else reporting.find_import(session, import_id).id
-        messages = reporting.errors(session, which)
-        if jsonl:
-            for message in messages:
-                print(json.dumps(message, ensure_ascii=False))
-        else:
-            terminal.show_errors(Console(), list(messages))
-
-
-@app.command()
 def cancel(import_id: Annotated[str, typer.Argument(metavar="IMPORT")]) -> None:
     """Stop an import for good; what is in stays in.
 
     Example: python integration.py cancel 5f2c
     """
-    with _read_session() as session:
+    with read_session() as session:
         this = reporting.find_import(session, import_id)
     if this.state != "running":
         print(f"Import {this.id} is not running: it is {this.state}.")
@@ -314,39 +242,9 @@ def cancel(import_id: Annotated[str, typer.Argument(metavar="IMPORT")]) -> None:
     )
 
 
-@app.command()
-def migrate() -> None:
-    """Make or update all tables: DBOS's, the checkpoints', ours. `dbos migrate` runs this too."""
-    database.migrate()
-
-
-@postgres_app.command("start")
-def postgres_start() -> None:
-    """Start the embedded server; it runs until `postgres stop`."""
-    url = postgres.ensure_running(settings.postgres_folder())
-    postgres.keep(settings.postgres_folder())
-    print(url)
-
-
-@postgres_app.command("stop")
-def postgres_stop() -> None:
-    """Stop the embedded server."""
-    stopped = postgres.stop(settings.postgres_folder())
-    print("stopped" if stopped else "it was not running")
-
-
-@postgres_app.command("env")
-def postgres_env() -> None:
-    """Start the embedded server and print the variables that lead other programs to it.
-
-    Example: eval "$(python integration.py postgres env)"
-    """
-    url = settings.postgres_url()
-    if url is None:
-        url = postgres.ensure_running(settings.postgres_folder())
-        postgres.keep(settings.postgres_folder())
-    for name, value in postgres.environment(url).items():
-        print(f"export {name}={shlex.quote(value)}")
+app.add_typer(inspection.app)
+app.add_typer(administration.app)
+app.add_typer(administration.postgres_app, name="postgres")
 
 
 def main(workflows: Workflows) -> None:
@@ -394,9 +292,3 @@ def _stop_embedded_server() -> None:
         database.close()
         with suppress(PostgresError):
             postgres.stop_if_unused(settings.postgres_folder())
-
-
-def _read_session() -> Session:
-    engine = database.database().engine
-    database.require_current(engine)
-    return Session(engine)

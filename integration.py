@@ -19,14 +19,10 @@ import liveness
 import loader
 import pages
 import telemetry
-from commands import Workflows
 from database import database, transaction
 from imports import Import
-from randomuser import RandomUser
-from source import Source, SourceError
-
-SOURCES: dict[str, Source] = {source.name: source for source in (RandomUser(),)}
-"""The APIs that can be imported from, by the name that `imports.source` has for them."""
+from options import Workflows
+from source import Source, SourceError, load
 
 POLL_SECONDS = 0.05
 ENDED_CHUNKS_SECONDS = 2
@@ -50,7 +46,7 @@ def stage(import_id: str, attempt: int) -> str | None:
     """Brings every page into PostgreSQL and its chunks onto the queue; returns what stopped it."""
     with Session(database().engine) as session:
         this = replace(imports.get(session, import_id), attempt=attempt)
-    source = SOURCES[this.plan.source]
+    source = load(this.plan.source)
     try:
         if this.plan.path is not None:
             DBOS.run_step({"name": "stage_file"}, pages.stage_file, source, this)
@@ -82,9 +78,7 @@ def import_chunk(import_id: str, chunk: int) -> dict[str, int] | None:
     ours = database()
     with telemetry.working_on(import_id, chunk):
         try:
-            return transaction(
-                "load_chunk", loader.load_chunk, SOURCES, import_id, chunk, ours.executor_id
-            )
+            return transaction("load_chunk", loader.load_chunk, import_id, chunk, ours.executor_id)
         except Exception as error:  # noqa: BLE001 (no reason may leave a chunk without a trace)
             failure = loader.failure_of(error)
             transaction(
@@ -106,4 +100,4 @@ def await_chunks(import_id: str, attempt: int) -> None:
 
 
 if __name__ == "__main__":
-    commands.main(Workflows(import_users, SOURCES))
+    commands.main(Workflows(import_users))

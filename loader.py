@@ -1,7 +1,7 @@
 """A chunk into its table: batches under savepoints, rejects among the errors, all in one go."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -30,7 +30,7 @@ from imports import Plan
 from models import Chunks, Errors, Imports, StagedPages
 from pages import unpack
 from settings import OnConflict
-from source import RecordError, Row, Source
+from source import RecordError, Row, Source, load
 
 ERROR_NAMESPACE = uuid.UUID("6f1d6c0e-2c0e-4b0f-9a52-0d8f3b9d5c11")
 """Of the version 5 UUIDs that give each rejected record its one row."""
@@ -98,7 +98,6 @@ class Claim:
 
 def load_chunk(
     session: Session,
-    sources: Mapping[str, Source],
     import_id: str,
     chunk: int,
     executor_id: str,
@@ -111,7 +110,7 @@ def load_chunk(
     claim = _claim(session, import_id, chunk)
     if claim is None:
         return asdict(_counts_of(session, import_id, chunk))
-    source = sources[claim.plan.source]
+    source = load(claim.plan.source)
     entries, undecoded = decode(source, claim.records, claim.position)
     counts, refused = insert_rows(session, source, import_id, claim.plan, entries)
     write_rejects(session, import_id, undecoded + refused)

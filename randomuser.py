@@ -403,3 +403,6 @@ def _drop_passwords(value: Any) -> Any:
     if isinstance(value, list):
         return [_drop_passwords(inner) for inner in value]
     return value
+
+
+SOURCE = RandomUser()

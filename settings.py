@@ -20,6 +20,7 @@ SUSPECT_QUEUE = "suspect_chunks"
 """Chunks whose worker has died run here, one at a time, so that a poisonous one is found alone."""
 
 QUEUE_POLLING_SECONDS = 0.05
+DEFAULT_SOURCE = "randomuser"
 DEFAULT_CONCURRENCY = 2
 DEFAULT_BATCH_SIZE = 10
 DEFAULT_CHUNK_SIZE = 500

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar
 
 import msgspec
@@ -66,6 +68,7 @@ class Source(ABC):
     """One API. All that is peculiar to it is in its subclass: its paging, its record, its row."""
 
     name: ClassVar[str]
+    """Of the module whose `SOURCE` it is."""
     model: ClassVar[type[Base]]
     row_type: ClassVar[type[Row]]
     url_variable: ClassVar[str]
@@ -106,6 +109,21 @@ class Source(ABC):
     @abstractmethod
     def decode(self, record: bytes) -> Row:
         """The row of a record. Raises RecordError."""
+
+
+@cache
+def load(name: str) -> Source:
+    """The source of a module, by the module's name: its `SOURCE`.
+
+    Raises SourceError where there is no such module, or nothing to import from in it.
+    """
+    try:
+        source = import_module(name).SOURCE
+    except (ImportError, AttributeError) as error:
+        raise SourceError(f"{name} is no source: {error}") from error
+    if not isinstance(source, Source):
+        raise SourceError(f"{name} is no source: its SOURCE is a {type(source).__name__}")
+    return source
 
 
 def in_pages(records: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
