@@ -625,7 +625,6 @@ def test_environment_of_a_server_elsewhere() -> None:
 
     assert postgres.environment(url) == {
         "POSTGRES_URL": url,
-        "DBOS_SYSTEM_DATABASE_URL": url,
         "PGHOST": "db.example",
         "PGPORT": "6543",
         "PGUSER": "ann",
