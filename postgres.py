@@ -509,7 +509,6 @@ def _stop(folder: Path) -> bool:
             f"{STOP_SECONDS:.0f} s. See {_server_log(folder)}, or end it with `kill -QUIT "
             f"{postmaster.pid}`."
         )
-    _kept(folder).unlink(missing_ok=True)
     if postmaster.socket_folder != folder:
         postmaster.socket_folder.rmdir()
     return True

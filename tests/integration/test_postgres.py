@@ -184,11 +184,15 @@ def test_dropped_database_is_made_again(folder: Path) -> None:
     assert _ask(postgres.ensure_running(folder), "SELECT 1") == 1
 
 
-def test_half_made_cluster_is_made_anew(folder: Path) -> None:
-    (folder / "data").rename(folder / "data.new")
-    (folder / "data.new" / "global" / "pg_control").unlink()
+def test_cluster_that_was_killed_in_the_making_is_made_anew(new_folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", START_AND_STAY, str(new_folder)], cwd=ROOT, start_new_session=True
+    )
+    _wait_until(lambda: any(new_folder.glob("*/PG_VERSION")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
-    assert _ask(postgres.ensure_running(folder), "SELECT 1") == 1
+    assert _ask(postgres.ensure_running(new_folder), "SELECT 1") == 1
 
 
 def test_no_network_port(folder: Path) -> None:
@@ -611,7 +615,7 @@ def test_environment_is_understood_by_psql(folder: Path) -> None:
 
     answer = subprocess.run(
         [postgres._programs() / "psql", "-Atc", "SELECT current_database(), current_user"],
-        env=names,
+        env={"PGPORT": "1"} | names,
         capture_output=True,
         text=True,
         check=True,
