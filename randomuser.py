@@ -369,8 +369,7 @@ def _leaves(value: Any, path: str = "$") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-_PASSWORD = re.compile(rb'(?<!\\)"password"\s*:\s*"(?:[^"\\]|\\.)*"\s*,\s*')
-_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]", re.IGNORECASE)
+_PASSWORD = b'"password":"'
 _PASSWORD_LIKE = re.compile(
     r"""(?:p|\\u0070|\\u0050)[^:=]{0,60}?(?:d|\\u0064|\\u0044)["'\\]*\s*[:=]\s*"""
     r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|[^,}\]]*)""",
@@ -379,18 +378,27 @@ _PASSWORD_LIKE = re.compile(
 
 
 def _without_password(record: bytes) -> bytes:
-    """As the API writes it, the field is cut out of the text, twenty times as fast as decoding."""
-    if record.count(b"assword") == 1 and not _ESCAPED_LETTER.search(record):
-        cut, cuts = _PASSWORD.subn(b"", record)
-        if cuts == 1:
+    """Cuts the field out of the text where it stands as the API writes it: decoding every record
+    to drop one field would cost ten times as much.
+    """
+    start = record.find(_PASSWORD)
+    end = record.find(b'"', start + len(_PASSWORD))
+    if start > 0 and record[end + 1 : end + 2] == b"," and b"\\" not in record[start - 1 : end]:
+        cut = record[:start] + record[end + 2 :]
+        if not _may_hold_password(cut):
             return cut
-    elif b"assword" not in record.lower() and not _ESCAPED_LETTER.search(record):
+    elif not _may_hold_password(record):
         return record
     try:
         return msgspec.json.encode(_drop_passwords(msgspec.json.decode(record)))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         text = record.decode("utf-8", "backslashreplace")
         return _PASSWORD_LIKE.sub("(password)", text).encode()
+
+
+def _may_hold_password(record: bytes) -> bool:
+    """Whether the word is anywhere in it, plain or with its letters escaped."""
+    return b"\\u00" in record or b"assword" in record.lower()
 
 
 def _drop_passwords(value: Any) -> Any:
