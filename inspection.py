@@ -29,7 +29,7 @@ def check(file: Path, source_name: SourceName = settings.DEFAULT_SOURCE) -> None
     users = rejected = 0
     for position, record in enumerate(pages.read_records(source, file)):
         users += 1
-        _, rejects = loader.decode(source, [record], position)
+        _, rejects = loader.decode(source, [(position, record)])
         for reject in rejects:
             rejected += 1
             failure = reject.failure

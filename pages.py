@@ -7,7 +7,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, cast
@@ -85,30 +85,34 @@ def read_records(
     Lines are read one at a time, in flat memory. `digest` is fed with what the file holds,
     unpacked. Raises SourceError with the place where the file breaks.
     """
-    try:
-        with _open(path) as file:
-            if ".jsonl" in path.suffixes:
-                yield from _lines(file, path, digest)
-            else:
-                body = file.read()
-                if digest is not None:
-                    digest.update(body)
-                yield from _answer(source, path, body)
-    except (OSError, EOFError, zlib.error) as error:
-        problem = getattr(error, "strerror", None) or error
-        raise SourceError(f"{path} can't be read: {problem}") from error
+    if ".jsonl" in path.suffixes:
+        yield from read_lines(path, digest)
+        return
+    with _unpacked(path) as file:
+        body = file.read()
+    if digest is not None:
+        digest.update(body)
+    yield from _answer(source, path, body)
+
+
+def read_lines(path: Path, digest: "hashlib._Hash | None" = None) -> Iterator[bytes]:
+    """The lines of a file, also of a `.gz`, without the blank ones. Raises SourceError."""
+    with _unpacked(path) as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise SourceError(f"{path} has a line of over {MAX_LINE_BYTES:,} bytes")
+            if digest is not None:
+                digest.update(line)
+            if record := line.strip():
+                yield record
 
 
 def sha256_of(path: Path) -> str:
     """Of what a file holds, unpacked: a packed file and its content are one import."""
     digest = hashlib.sha256()
-    try:
-        with _open(path) as file:
-            while block := file.read(1024 * 1024):
-                digest.update(block)
-    except (OSError, EOFError, zlib.error) as error:
-        problem = getattr(error, "strerror", None) or error
-        raise SourceError(f"{path} can't be read: {problem}") from error
+    with _unpacked(path) as file:
+        while block := file.read(1024 * 1024):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -146,18 +150,19 @@ def unpack(block: bytes) -> list[bytes]:
     return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(block), type=list[bytes])
 
 
+@contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """The file's content; what goes wrong with it inside, too, becomes a SourceError."""
+    try:
+        with _open(path) as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise SourceError(f"{path} can't be read: {problem}") from error
+
+
 def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
-
-
-def _lines(file: IO[bytes], path: Path, digest: "hashlib._Hash | None") -> Iterator[bytes]:
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
-            raise SourceError(f"{path} has a line of over {MAX_LINE_BYTES:,} bytes")
-        if digest is not None:
-            digest.update(line)
-        if record := line.strip():
-            yield record
 
 
 def _answer(source: Source, path: Path, body: bytes) -> list[bytes]:
