@@ -1,0 +1,63 @@
+"""No record, whatever its form, keeps its password."""
+
+import json
+
+import pytest
+
+from randomuser import SOURCE
+from tests.support.users import encode, users, with_value
+
+SECRET = "hunter2secret"
+
+RECORD = encode(with_value(users(1)[0], "login.password", SECRET))
+FIELD = f'"password":"{SECRET}"'.encode()
+
+VARIANTS = {
+    "as the API writes it": RECORD,
+    "with spaces": RECORD.replace(FIELD, FIELD.replace(b":", b" : ")),
+    "indented": json.dumps(json.loads(RECORD), indent=2).encode(),
+    "last in its object": b'{"login":{"uuid":"x",' + FIELD + b"}}",
+    "alone in its object": b'{"login":{' + FIELD + b"}}",
+    "twice": RECORD.replace(FIELD, FIELD + b"," + FIELD),
+    "at the top": b"{" + FIELD + b"}",
+    "in a list": b"[{" + FIELD + b"}]",
+    "in upper case": RECORD.replace(b"password", b"PASSWORD"),
+    "with an escaped letter": RECORD.replace(b"password", b"p\\u0061ssword"),
+    "all letters escaped": RECORD.replace(
+        b"password", b"\\u0070\\u0061\\u0073\\u0073\\u0077\\u006f\\u0072\\u0064"
+    ),
+    "with an escaped quote in it": RECORD.replace(SECRET.encode(), rf"a\"{SECRET}".encode()),
+    "a number": RECORD.replace(FIELD, b'"password":12345678987'),
+    "a list": RECORD.replace(FIELD, f'"password":["{SECRET}"]'.encode()),
+    "truncated after it": RECORD[: RECORD.find(FIELD) + len(FIELD) + 5],
+    "truncated within it": RECORD[: RECORD.find(FIELD) + len(FIELD) - 3],
+    "with a bad byte before it": RECORD.replace(b'"gender"', b'"\xff"'),
+    "with a bad byte in it": RECORD.replace(b"hunter2", b"hunter2\xff"),
+    "with single quotes": RECORD.replace(b'"', b"'"),
+    "after rubbish": b"rubbish " + RECORD,
+    "too deep": b"[" * 100_000 + RECORD,
+}
+
+
+@pytest.mark.parametrize("record", VARIANTS.values(), ids=VARIANTS.keys())
+def test_the_password_is_gone(record: bytes) -> None:
+    kept = SOURCE.without_secrets(record)
+
+    assert SECRET[-8:].encode() not in kept
+    assert b"12345678987" not in kept
+
+
+def test_all_else_stays_as_it_came() -> None:
+    assert SOURCE.without_secrets(RECORD) == RECORD.replace(FIELD + b",", b"")
+
+
+def test_the_row_is_the_same_without_it() -> None:
+    for user in users(200):
+        record = encode(user)
+        assert SOURCE.decode(SOURCE.without_secrets(record)) == SOURCE.decode(record)
+
+
+def test_a_user_of_that_name_stays() -> None:
+    record = encode(with_value(users(1)[0], "login.username", "password"))
+
+    assert SOURCE.decode(SOURCE.without_secrets(record)).username == "password"
