@@ -1,10 +1,11 @@
 """The database: its address, the engine and datasource that the process shares, its migrations."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
@@ -50,13 +51,16 @@ class Database:
     engine: Engine
     datasource: SQLAlchemyDatasource
     client: DBOSClient
+    ending: threading.Event
+    """Once set, what asks for a new connection waits for the process's end."""
 
 
 @cache
 def database() -> Database:
     """The process's one database. Raises DatabaseError, NotMigrated or PostgresError."""
     executor_id = settings.executor_id()
-    engine = make_engine(database_url(), executor_id)
+    ending = threading.Event()
+    engine = make_engine(database_url(), executor_id, partial(_prepare_to_connect, ending))
     check_reachable(engine)
     serializer = DBOSPortableJSONSerializer()
     try:
@@ -74,12 +78,16 @@ def database() -> Database:
         application_name=settings.APPLICATION_NAME,
         lazy=True,
     )
-    return Database(executor_id, engine, datasource, client)
+    return Database(executor_id, engine, datasource, client, ending)
 
 
 def close() -> None:
-    """Gives the process's connections back, where it had any."""
+    """Closes the process's connections, where it had any, and lets it make no others.
+
+    For a process that ends: its threads, still at work, would keep the embedded server in use.
+    """
     if database.cache_info().currsize:
+        database().ending.set()
         database().engine.dispose()
 
 
@@ -116,7 +124,9 @@ def database_url() -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def make_engine(url: URL, application_name: str) -> Engine:
+def make_engine(
+    url: URL, application_name: str, prepare_to_connect: Callable[[], None] = lambda: None
+) -> Engine:
     """An engine that survives a server's restart and says when it waits for one."""
     engine = sqlalchemy.create_engine(
         url,
@@ -125,12 +135,14 @@ def make_engine(url: URL, application_name: str) -> Engine:
         # could wait for ever.
         max_overflow=-1,
         pool_pre_ping=True,
+        # They hold records, and would be written into logs and checkpoints.
+        hide_parameters=True,
         connect_args={
             "application_name": application_name,
             "connect_timeout": CONNECT_SECONDS,
         },
     )
-    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "do_connect", partial(_connect, prepare_to_connect))
     event.listen(engine, "connect", _limit_idle_transactions)
     event.listen(engine, "handle_error", _outage_notice())
     return engine
@@ -199,14 +211,31 @@ def _not_migrated(url: URL) -> str:
     return f"The database {shown} is not migrated: run `dbos migrate`, then this again."
 
 
-def _connect(_dialect: Any, _record: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+def _connect(
+    prepare: Callable[[], None],
+    _dialect: Any,
+    _record: Any,
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> Any:
     try:
+        prepare()
         return psycopg.connect(*args, **kwargs)
-    except psycopg.OperationalError as error:
-        # Over a Unix socket psycopg words it otherwise, and DBOS waits only for these words.
-        if "connection is bad" not in str(error):
+    except (postgres.PostgresError, psycopg.OperationalError) as error:
+        # DBOS waits only for these words; over a Unix socket psycopg has others.
+        if "connection failed" in str(error):
             raise
         raise psycopg.OperationalError(f"connection failed: {error}") from error
+
+
+def _prepare_to_connect(ending: threading.Event) -> None:
+    """Starts the embedded server again, where it has died: nobody else would."""
+    if ending.is_set():
+        threading.Event().wait()
+    if settings.postgres_url() is None:
+        folder = settings.postgres_folder()
+        if postgres.running_url(folder) is None:
+            postgres.ensure_running(folder)
 
 
 def _limit_idle_transactions(connection: Any, _record: Any) -> None:

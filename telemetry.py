@@ -23,6 +23,10 @@ EXPORT_SECONDS = 5
 """For a collector to take the last spans; one that is down holds nobody up for longer."""
 
 
+REPEAT_SECONDS = 30
+"""After which DBOS may say the same again."""
+
+
 @contextmanager
 def working_on(import_id: str, chunk: int | None = None) -> Iterator[None]:
     """Names the import and the chunk in every log line and in the current span."""
@@ -58,6 +62,7 @@ def log_to(handler: logging.Handler) -> None:
     # Given a handler and told not to propagate, or DBOS adds a handler of its own.
     dbos.handlers = [handler]
     dbos.propagate = False
+    dbos.filters = [_Seldom()]
     for name in QUIET:
         logging.getLogger(name).setLevel(quiet_level())
 
@@ -164,6 +169,25 @@ def _has_endpoint() -> bool:
         os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     )
+
+
+class _Seldom(logging.Filter):
+    """Lets a line through once in REPEAT_SECONDS, without the statement that it quotes.
+
+    In an outage DBOS says the same of every queue, at every poll, of which there are 20 a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = record.getMessage().partition("\n")[0], None
+        last = self._said_at.get(record.msg)
+        if last is not None and record.created - last < REPEAT_SECONDS:
+            return False
+        self._said_at[record.msg] = record.created
+        return True
 
 
 def _add_context(record: logging.LogRecord) -> bool:
