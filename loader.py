@@ -138,58 +138,61 @@ def decode(
 def insert_rows(
     session: Session, source: Source, import_id: str, plan: Plan, entries: Sequence[Entry]
 ) -> tuple[Counts, list[Reject]]:
-    """Inserts in batches of `plan.batch_size`, ordered by id, so that imports don't deadlock.
-
-    Each batch has a savepoint. One that fails because of its data is tried in smaller parts, its
-    records at last one by one, so that a bad record costs its neighbours nothing.
-    """
-    insertion = Insertion(session, source, import_id, plan.on_conflict)
+    """Inserts in batches of `plan.batch_size`, ordered by id, so that imports don't deadlock."""
+    insertion = Insertion(session, source, import_id, plan)
     counts, rejects = Counts(), list[Reject]()
     for once in _without_repeats(entries):
-        for start in range(0, len(once), plan.batch_size):
-            done, refused = insertion.insert(once[start : start + plan.batch_size])
-            counts += done
-            rejects += refused
+        done, refused = insertion.insert(once)
+        counts += done
+        rejects += refused
     return counts, rejects
 
 
 @dataclass(frozen=True)
 class Insertion:
-    """How an import's batches go into its source's tables."""
+    """How an import's rows go into its source's tables."""
 
     session: Session
     source: Source
     import_id: str
-    on_conflict: OnConflict
+    plan: Plan
 
-    def insert(self, batch: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
-        """One batch under a savepoint; in parts, when its data are at fault."""
+    def insert(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
+        """Batches under a savepoint. When data are at fault, each batch has one of its own, then
+        each record of the batch at fault: a bad record costs its neighbours nothing.
+        """
         try:
             with self._savepoint():
-                return self._execute(batch), []
+                return self._insert_batches(entries), []
         except DBAPIError as error:
             if not _blames_data(error):
                 raise
-            if len(batch) == 1:
-                return Counts(rejected=1), [_refused(batch[0], error)]
+            if len(entries) == 1:
+                return Counts(rejected=1), [_refused(entries[0], error)]
         counts, rejects = Counts(), list[Reject]()
-        for part in _parts(batch):
+        for part in _parts(entries, self.plan.batch_size):
             done, refused = self.insert(part)
             counts += done
             rejects += refused
         return counts, rejects
 
+    def _insert_batches(self, entries: Sequence[Entry]) -> Counts:
+        counts = Counts()
+        for batch in _slices(entries, self.plan.batch_size):
+            counts += self._insert_batch(batch)
+        return counts
+
     def _savepoint(self) -> AbstractContextManager[object]:
-        """The driver's own: SQLAlchemy's costs more time than the INSERT of ten users in it."""
+        """The driver's own: SQLAlchemy's takes longer than the INSERT of ten users in it."""
         driver: Any = self.session.connection().connection.driver_connection
         savepoint: AbstractContextManager[object] = driver.transaction()
         return savepoint
 
-    def _execute(self, batch: Sequence[Entry]) -> Counts:
+    def _insert_batch(self, batch: Sequence[Entry]) -> Counts:
         rows = msgspec.json.encode([entry.row for entry in batch]).decode()
         connection = self.session.connection()
         written = connection.execute(
-            _statement(type(self.source), self.on_conflict),
+            _statement(type(self.source), self.plan.on_conflict),
             {"batch": rows, "import_id": self.import_id},
         ).one()
         for detail in self.source.details:
@@ -334,11 +337,14 @@ def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         entries = again
 
 
-def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Tenths of a large batch; of a small one, each entry."""
-    size = len(batch) // 10 or 1
-    for start in range(0, len(batch), size):
-        yield batch[start : start + size]
+def _parts(entries: Sequence[Entry], batch_size: int) -> Iterator[Sequence[Entry]]:
+    """Batches of many entries; tenths of a batch; of a small one, each entry."""
+    return _slices(entries, batch_size if len(entries) > batch_size else len(entries) // 10 or 1)
+
+
+def _slices(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]
 
 
 @cache
@@ -391,16 +397,16 @@ def _write_rejects(
     ]
     new = recordset("errors", ["id", "message"])
     statement = insert(Errors).from_select(["id", "message"], select(new.c.id, new.c.message))
-    session.execute(_counting_attempts(statement), {"batch": msgspec.json.encode(rows).decode()})
+    session.connection().execute(
+        _counting_attempts(statement), {"batch": msgspec.json.encode(rows).decode()}
+    )
 
 
 def _counting_attempts(statement: Insert) -> Insert:
     """The new message takes the place of the old one, and goes on with its count."""
-    attempts = func.to_jsonb(Errors.message["attempts"].as_integer() + 1)
-    return statement.on_conflict_do_update(
-        index_elements=[Errors.id],
-        set_={"message": func.jsonb_set(statement.excluded.message, "{attempts}", attempts)},
-    )
+    attempts = Errors.message["attempts"].as_integer() + 1
+    message = statement.excluded.message.concat(func.jsonb_build_object("attempts", attempts))
+    return statement.on_conflict_do_update(index_elements=[Errors.id], set_={"message": message})
 
 
 def _blames_data(error: DBAPIError) -> bool:
