@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ import inspection
 import planning
 import postgres
 import reporting
+import retrying
 import runtime
 import settings
 import telemetry
@@ -31,8 +33,10 @@ from imports import Import, Plan
 from options import (
     EXIT_STATUS,
     NOT_COMPLETE,
+    REJECTS,
     AsJson,
     Concurrency,
+    ImportId,
     SourceName,
     Workflows,
     read_session,
@@ -242,6 +246,43 @@ def cancel(import_id: Annotated[str, typer.Argument(metavar="IMPORT")]) -> None:
     )
 
 
+@app.command()
+def retry(
+    import_id: ImportId = None,
+    mended: Annotated[
+        Path | None,
+        typer.Option("--input", help="A .jsonl of `errors --jsonl`, its records mended."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try rejected users again, of one import or of all.
+
+    For after a fix: of the schema, of the code, of the records in the table `errors` or in a file.
+
+    Example: python integration.py retry --input rejected.jsonl
+    """
+    with read_session() as session:
+        which = None if import_id is None else reporting.find_import(session, import_id).id
+    if mended is not None:
+        replaced = transaction("mend_records", retrying.mend, mended, which)
+        print(f"{replaced:,} records replaced.", file=sys.stderr)
+    counts = retrying.retry(which)
+    if as_json:
+        print(json.dumps(asdict(counts)))
+    else:
+        print(
+            f"{counts.imported:,} imported, {counts.updated:,} updated, "
+            f"{counts.skipped:,} skipped, {counts.rejected:,} still rejected"
+        )
+    given_up = transaction("count_given_up", retrying.given_up_chunks, which)
+    if given_up:
+        print(
+            f"{given_up:,} chunks failed as a whole: their import command tries them again.",
+            file=sys.stderr,
+        )
+    raise typer.Exit(REJECTS if counts.rejected else 0)
+
+
 app.add_typer(inspection.app)
 app.add_typer(administration.app)
 app.add_typer(administration.postgres_app, name="postgres")
@@ -269,6 +310,9 @@ def _run(arguments: list[str], workflows: Workflows) -> int:
         return _say(error, NOT_COMPLETE)
     except SQLAlchemyError as error:
         return _say(f"PostgreSQL: {database.reason(error)}", NOT_COMPLETE)
+    except Exception as error:  # noqa: BLE001 (a traceback tells most people nothing)
+        what = f"{type(error).__name__}: {error}"
+        return _say(f"{what}\nLOG_LEVEL=DEBUG shows where it happened.", NOT_COMPLETE)
     return 0
 
 
