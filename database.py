@@ -220,7 +220,7 @@ def _connect(
 ) -> Any:
     try:
         prepare()
-        return psycopg.connect(*args, **options)
+        return psycopg.connect(*args, **kwargs)
     except (postgres.PostgresError, psycopg.OperationalError) as error:
         # DBOS waits only for these words; over a Unix socket psycopg has others.
         if "connection failed" in str(error):
