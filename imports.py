@@ -1,7 +1,7 @@
 """What an import is: how it is told from others, its attempts, its totals, its end."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -160,8 +160,7 @@ def finish(session: Session, import_id: str, why: str | None) -> dict[str, Any]:
     row = session.get_one(Imports, import_id, with_for_update=True)
     totals = totals_of(session, import_id)
     state = _state(totals, why)
-    for name, value in asdict(totals).items():
-        setattr(row, name, value)
+    _write(row, totals)
     row.state, row.reason, row.finished_at = state, why, func.now()
     if state in COMPLETE:
         session.execute(delete(StagedPages).where(StagedPages.import_id == import_id))
@@ -171,13 +170,25 @@ def finish(session: Session, import_id: str, why: str | None) -> dict[str, Any]:
 
 def cancel(session: Session, import_id: str) -> Totals:
     """Writes that an import was cancelled, and what it has come to."""
+    row = session.get_one(Imports, import_id, with_for_update=True)
     totals = totals_of(session, import_id)
-    session.execute(
-        update(Imports)
-        .where(Imports.id == import_id)
-        .values(**asdict(totals), state="cancelled", finished_at=func.now())
-    )
+    _write(row, totals)
+    row.state, row.finished_at = "cancelled", func.now()
     return totals
+
+
+def amend(session: Session, import_id: str, change: Mapping[str, int]) -> None:
+    """Adds to the totals of an import that has ended; its end may thereby be another.
+
+    One under way adds up its chunks itself, when it ends.
+    """
+    row = session.get_one(Imports, import_id, with_for_update=True, populate_existing=True)
+    if row.state == "running":
+        return
+    for name, by in change.items():
+        setattr(row, name, getattr(row, name) + by)
+    if row.state in COMPLETE:
+        row.state = _state(_totals(row), row.reason)
 
 
 def summary(session: Session, import_id: str) -> dict[str, Any]:
@@ -251,6 +262,15 @@ def _newest_attempt(session: Session, this: Import) -> tuple[float, int]:
     return (0.0, 0) if last is None else ((last - this.resumed_at).total_seconds(), int(users))
 
 
+def _write(row: Imports, totals: Totals) -> None:
+    for name, value in asdict(totals).items():
+        setattr(row, name, value)
+
+
+def _totals(row: Imports) -> Totals:
+    return Totals(row.users, row.imported, row.updated, row.skipped, row.rejected)
+
+
 def _state(totals: Totals, why: str | None) -> State:
     if totals.unfinished or why is not None:
         return "incomplete"
@@ -265,7 +285,7 @@ def _import(row: Imports) -> Import:
         state=state,
         reason=row.reason,
         attempt=row.attempt,
-        totals=Totals(row.users, row.imported, row.updated, row.skipped, row.rejected),
+        totals=_totals(row),
         started_at=row.started_at,
         resumed_at=row.resumed_at,
         finished_at=row.finished_at,
