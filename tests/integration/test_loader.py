@@ -1,0 +1,238 @@
+"""A chunk into its table: batches, savepoints, rejects, conflicts, and what is nobody's fault."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from database import Database
+from loader import Counts
+from tests.support.databases import Sql
+from tests.support.staging import load, load_chunk, stage
+from tests.support.users import User, users, with_value, without
+
+pytestmark = pytest.mark.usefixtures("db")
+
+BAD_CITY = "Nowhere"
+
+REFUSE_BAD_CITY = f"ALTER TABLE random_users ADD CONSTRAINT no_city CHECK (city <> '{BAD_CITY}')"
+
+RECORD_BATCHES = (
+    "CREATE TABLE batches (rows bigint)",
+    """
+    CREATE FUNCTION record_batch() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO batches SELECT count(*) FROM new; RETURN NULL; END $$
+    """,
+    """
+    CREATE TRIGGER record_batch AFTER INSERT ON random_users
+    REFERENCING NEW TABLE AS new FOR EACH STATEMENT EXECUTE FUNCTION record_batch()
+    """,
+)
+
+
+def fail_at_bad_city(sql: Sql, code: str) -> None:
+    """The server refuses a user of the bad city with an error of this SQLSTATE."""
+    sql(
+        f"""
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'made to fail' USING ERRCODE = '{code}'; END $$
+        """
+    )
+    sql(
+        "CREATE TRIGGER fail BEFORE INSERT ON random_users FOR EACH ROW "
+        f"WHEN (new.city = '{BAD_CITY}') EXECUTE FUNCTION fail()"
+    )
+
+
+def with_bad_city(found: Sequence[User], *positions: int) -> list[User]:
+    return [
+        with_value(user, "location.city", BAD_CITY) if position in positions else user
+        for position, user in enumerate(found)
+    ]
+
+
+def ids(found: Sequence[User]) -> set[str]:
+    return {user["login"]["uuid"] for user in found}
+
+
+def stored_ids(sql: Sql) -> set[str]:
+    return {str(found) for (found,) in sql("SELECT id FROM random_users")}
+
+
+def messages(sql: Sql) -> list[dict[str, Any]]:
+    return [
+        message
+        for (message,) in sql("SELECT message FROM errors ORDER BY (message->'position')::int")
+    ]
+
+
+@pytest.mark.parametrize(("size", "batches"), [(10, [10, 10, 5]), (1, [1] * 25), (30, [25])])
+def test_users_go_in_by_batches(
+    sql: Sql, tmp_path: Path, size: int, batches: Sequence[int]
+) -> None:
+    for statement in RECORD_BATCHES:
+        sql(statement)
+
+    load(stage(tmp_path, users(25), batch_size=size, chunk_size=30))
+
+    assert [rows for (rows,) in sql("SELECT rows FROM batches ORDER BY rows DESC")] == batches
+
+
+@pytest.mark.parametrize("size", [10, 30])
+def test_a_bad_record_costs_its_neighbours_nothing(sql: Sql, tmp_path: Path, size: int) -> None:
+    found = with_bad_city(users(30), 4, 5, 29)
+    sql(REFUSE_BAD_CITY)
+
+    counts = load(stage(tmp_path, found, batch_size=size))
+
+    assert counts == Counts(imported=27, rejected=3)
+    assert stored_ids(sql) == ids(found) - ids([found[4], found[5], found[29]])
+    assert [message["position"] for message in messages(sql)] == [4, 5, 29]
+
+
+def test_a_record_that_the_table_refuses_is_kept_with_the_reason(sql: Sql, tmp_path: Path) -> None:
+    [user] = found = with_bad_city(users(1), 0)
+    sql(REFUSE_BAD_CITY)
+
+    this = stage(tmp_path, found)
+    load(this)
+
+    [message] = messages(sql)
+    error = message.pop("error")
+    del user["login"]["password"]
+    assert message == {
+        "import_id": this.id,
+        "position": 0,
+        "user_id": user["login"]["uuid"],
+        "stage": "insert",
+        "attempts": 1,
+        "record": user,
+    }
+    assert (error["type"], error["sqlstate"], error["path"]) == (
+        "CheckViolation",
+        "23514",
+        "no_city",
+    )
+    assert "no_city" in error["detail"]
+
+
+def test_a_record_without_the_shape_is_kept_with_its_field(sql: Sql, tmp_path: Path) -> None:
+    found = users(3)
+    broken: list[User | bytes] = [found[0], without(found[1], "location.city"), b'{"half":']
+
+    counts = load(stage(tmp_path, [*broken, found[2]]))
+
+    assert counts == Counts(imported=2, rejected=2)
+    shapeless, text = messages(sql)
+    assert (shapeless["stage"], shapeless["error"]["path"]) == ("decode", "$.location.city")
+    assert shapeless["user_id"] == found[1]["login"]["uuid"]
+    assert (text["error"]["path"], text["user_id"], text["record"]) == ("$", None, '{"half":')
+
+
+@pytest.mark.parametrize("code", ["57014", "42501", "42P01", "0A000", "XX000"])
+def test_an_error_that_the_data_did_not_make_rejects_nobody(
+    sql: Sql, tmp_path: Path, code: str
+) -> None:
+    this = stage(tmp_path, with_bad_city(users(30), 17))
+    fail_at_bad_city(sql, code)
+
+    with pytest.raises(DBAPIError, match="made to fail"):
+        load(this)
+
+    assert stored_ids(sql) == set()
+    assert messages(sql) == []
+    assert sql.value("SELECT count(*) FROM chunks WHERE loaded_at IS NULL") == 1
+
+
+@pytest.mark.parametrize("code", ["22000", "23000", "22P05", "23505"])
+def test_an_error_that_the_data_made_rejects_one(sql: Sql, tmp_path: Path, code: str) -> None:
+    this = stage(tmp_path, with_bad_city(users(30), 17))
+    fail_at_bad_city(sql, code)
+
+    assert load(this) == Counts(imported=29, rejected=1)
+    assert messages(sql)[0]["error"]["sqlstate"] == code
+
+
+def test_a_chunk_is_loaded_once(sql: Sql, tmp_path: Path) -> None:
+    this = stage(tmp_path, [*users(19), b"no user"])
+
+    first, second = load_chunk(this, 0), load_chunk(this, 0)
+
+    assert first == second == Counts(imported=19, rejected=1)
+    assert len(stored_ids(sql)) == 19
+    assert len(messages(sql)) == 1
+
+
+@pytest.mark.parametrize("chunk_size", [20, 5], ids=["one chunk", "several chunks"])
+def test_a_user_that_comes_twice_is_skipped(sql: Sql, tmp_path: Path, chunk_size: int) -> None:
+    found = users(10)
+    later = [with_value(user, "location.city", "Later") for user in found]
+
+    counts = load(stage(tmp_path, [*found, *later], chunk_size=chunk_size, batch_size=5))
+
+    assert counts == Counts(imported=10, skipped=10)
+    assert sql("SELECT id FROM random_users WHERE city = 'Later'") == []
+
+
+@pytest.mark.parametrize("chunk_size", [20, 5], ids=["one chunk", "several chunks"])
+def test_a_user_that_comes_twice_is_updated_to_the_later(
+    sql: Sql, tmp_path: Path, chunk_size: int
+) -> None:
+    found = users(10)
+    later = [with_value(user, "location.city", "Later") for user in found]
+
+    counts = load(
+        stage(
+            tmp_path,
+            [*found, *later],
+            chunk_size=chunk_size,
+            batch_size=5,
+            on_conflict="update",
+        )
+    )
+
+    assert counts == Counts(imported=10, updated=10)
+    assert len(sql("SELECT id FROM random_users WHERE city = 'Later'")) == 10
+
+
+def test_a_user_that_comes_thrice_in_a_batch_is_updated_to_the_last(
+    sql: Sql, tmp_path: Path
+) -> None:
+    [user] = users(1)
+    found = [with_value(user, "location.city", city) for city in ("A", "B", "C")]
+
+    counts = load(stage(tmp_path, found, on_conflict="update"))
+
+    assert counts == Counts(imported=1, updated=2)
+    assert sql.value("SELECT city FROM random_users") == "C"
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "counts", "city"),
+    [("skip", Counts(skipped=10), "Was"), ("update", Counts(updated=10), "Is")],
+)
+def test_a_user_of_an_earlier_import_is_skipped_or_updated(
+    sql: Sql, tmp_path: Path, on_conflict: Any, counts: Counts, city: str
+) -> None:
+    old = [with_value(user, "location.city", "Was") for user in users(10)]
+    new = [with_value(user, "location.city", "Is") for user in users(10)]
+    first = stage(tmp_path, old)
+    load(first)
+
+    second = stage(tmp_path, new, on_conflict=on_conflict)
+
+    assert load(second) == counts
+    assert sql("SELECT DISTINCT city FROM random_users") == [(city,)]
+    owner = second if on_conflict == "update" else first
+    assert sql("SELECT DISTINCT import_id FROM random_users") == [(owner.id,)]
+
+
+def test_rows_go_in_ordered_by_id(sql: Sql, tmp_path: Path, db: Database) -> None:
+    load(stage(tmp_path, users(60), batch_size=7))
+
+    assert sql("SELECT id FROM random_users ORDER BY ctid") == sql(
+        "SELECT id FROM random_users ORDER BY id"
+    )
+    assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
