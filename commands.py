@@ -194,7 +194,7 @@ def _startable(this: Import) -> Import:
 
 def _start(workflows: Workflows, this: Import) -> "Future[dict[str, Any]]":
     """Starts the import's workflow, or joins it where it is under way, in whatever process."""
-    with telemetry.in_import(this.id), SetWorkflowID(this.workflow_id):
+    with telemetry.in_import(this.id, this.attempt), SetWorkflowID(this.workflow_id):
         handle = DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
     waiter = ThreadPoolExecutor(1, thread_name_prefix="result")
     return waiter.submit(handle.get_result, polling_interval_sec=RESULT_POLL_SECONDS)
@@ -240,6 +240,7 @@ def cancel(import_id: Annotated[str, typer.Argument(metavar="IMPORT")]) -> None:
         raise typer.Exit(NOT_COMPLETE)
     runtime.cancel(database.database().client, this)
     totals = transaction("cancel_import", imports.cancel, this.id)
+    runtime.end_trace(this.id)
     print(
         f"Import {this.id} is cancelled; {totals.imported + totals.updated:,} rows that it wrote "
         "stay. The same import command goes on with it."

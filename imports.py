@@ -81,6 +81,12 @@ def workflow_id(import_id: str, attempt: int) -> str:
     return f"{import_id}.{attempt}"
 
 
+def of_workflow(workflow_id: str) -> tuple[str, int]:
+    """The import and the attempt that a workflow, parent or chunk, belongs to."""
+    import_id, attempt, *_ = workflow_id.split(".")
+    return import_id, int(attempt)
+
+
 def chunk_workflow_id(import_id: str, attempt: int, chunk: int) -> str:
     return f"{import_id}.{attempt}.{chunk}"
 

@@ -18,6 +18,7 @@ import imports
 import liveness
 import loader
 import pages
+import runtime
 import telemetry
 from database import database, transaction
 from imports import Import
@@ -39,7 +40,9 @@ def import_users(import_id: str, attempt: int) -> dict[str, Any]:
         transaction("begin_import", imports.begin, import_id)
         problem = stage(import_id, attempt)
         DBOS.run_step({"name": "await_chunks"}, await_chunks, import_id, attempt)
-        return transaction("finish_import", imports.finish, import_id, problem)
+        summary = transaction("finish_import", imports.finish, import_id, problem)
+        runtime.end_trace(import_id)
+        return summary
 
 
 def stage(import_id: str, attempt: int) -> str | None:

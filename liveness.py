@@ -183,6 +183,9 @@ def _take_over(connection: Connection, dead: str) -> None:
     for workflow_id in poisonous:
         DBOS.cancel_workflow(workflow_id)
     _resume([s for s in chunks if s.workflow_id not in poisonous], settings.SUSPECT_QUEUE)
+    for parent in parents:
+        with _traced(parent):
+            telemetry.event("takeover", **{"takeover.from": dead})
     _resume(parents, settings.IMPORT_QUEUE)
     # After resuming: a transaction that the dead one left open would hold up its successor.
     connection.execute(
@@ -194,6 +197,14 @@ def _take_over(connection: Connection, dead: str) -> None:
     )
 
 
+@contextmanager
+def _traced(status: WorkflowStatus) -> Iterator[None]:
+    """A span in the trace of the import that a workflow belongs to."""
+    import_id, attempt = imports.of_workflow(status.workflow_id)
+    with telemetry.in_import(import_id, attempt), telemetry.span("take_over"):
+        yield
+
+
 def _resume(workflows: Sequence[WorkflowStatus], queue: str) -> None:
     if workflows:
         DBOS.resume_workflows([status.workflow_id for status in workflows], queue_name=queue)
@@ -203,9 +214,10 @@ def _is_poisonous(status: WorkflowStatus, dead: str) -> bool:
     """Counts the takeover; true when the chunk has now cost its third worker."""
     attributes = status.attributes or {}
     import_id, chunk = attributes["import"], attributes["chunk"]
-    with telemetry.working_on(import_id, chunk):
+    with _traced(status), telemetry.working_on(import_id, chunk):
         takeovers = transaction("count_takeover", _count_takeover, import_id, chunk)
         telemetry.event("takeover", **{"takeover.from": dead, "takeover.count": takeovers})
+        log.warning("taking chunk %s over from %s, which is dead", chunk, dead)
         if takeovers < MAX_TAKEOVERS:
             return False
         failure = loader.Failure(

@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+import telemetry
 from database import reason, sqlstate
 from imports import Plan
 from models import Chunks, Errors, Imports, StagedPages
@@ -94,6 +95,7 @@ class Claim:
     """A chunk that this transaction alone loads."""
 
     plan: Plan
+    page: int
     position: int
     records: Sequence[bytes]
 
@@ -118,6 +120,7 @@ def load_chunk(
     write_rejects(session, import_id, undecoded + refused)
     counts += Counts(rejected=len(undecoded))
     _mark_loaded(session, import_id, chunk, counts, executor_id)
+    _trace(claim, counts, undecoded + refused)
     return asdict(counts)
 
 
@@ -285,6 +288,7 @@ def _claim(session: Session, import_id: str, chunk: int) -> Claim | None:
             func.substr(StagedPages.payload, Chunks.block_offset + 1, Chunks.block_length).label(
                 "block"
             ),
+            Chunks.page,
             Chunks.position,
             Imports.options,
         )
@@ -297,7 +301,7 @@ def _claim(session: Session, import_id: str, chunk: int) -> Claim | None:
     ).one_or_none()
     if row is None:
         return None
-    return Claim(msgspec.convert(row.options, Plan), row.position, unpack(row.block))
+    return Claim(msgspec.convert(row.options, Plan), row.page, row.position, unpack(row.block))
 
 
 def _counts_of(session: Session, import_id: str, chunk: int) -> Counts:
@@ -320,6 +324,20 @@ def _mark_loaded(
         )
     )
     session.execute(delete(Errors).where(Errors.id == chunk_error_id(import_id, chunk)))
+
+
+def _trace(claim: Claim, counts: Counts, rejects: Sequence[Reject]) -> None:
+    """Tells the chunk's span what came of it; of who was rejected, no more than the position."""
+    totals = {f"import.{name}": count for name, count in asdict(counts).items()}
+    telemetry.annotate(**{"import.page": claim.page, "import.users": len(claim.records)}, **totals)
+    for reject in rejects:
+        attributes = {
+            "import.position": reject.position,
+            "reject.stage": reject.stage,
+            "reject.field": reject.failure.path or "",
+            "reject.reason": reject.failure.sqlstate or reject.failure.detail,
+        }
+        telemetry.event("reject", **attributes)
 
 
 def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

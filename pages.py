@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 import imports
 import settings
+import telemetry
 from database import database, transaction
 from imports import Import
 from models import Chunks, Imports, StagedPages
@@ -53,7 +54,7 @@ def stage_file(source: Source, this: Import) -> None:
     records = islice(read_records(source, path, digest), this.plan.count)
     number = 0
     for number, page in enumerate(in_pages(records, source.page_size), 1):
-        transaction("stage_page", _stage, source, this, number, None, page)
+        _stage_page(source, this, number, None, page)
     if digest.hexdigest() != this.plan.sha256 and this.plan.count is None:
         raise SourceError(f"{path} has changed since import {this.id} began: start a new import")
     if number == 0:
@@ -70,10 +71,11 @@ def stage_fetched(source: Source, this: Import, number: int, cursor: str) -> str
     if staged is not None:
         transaction("enqueue_chunks", _enqueue_remaining, this, number)
         return staged.next_cursor
-    page = source.fetch(query, cursor)
+    with telemetry.span("fetch_page", **{"import.id": this.id, "import.page": number}):
+        page = source.fetch(query, cursor)
     if cursor == source.first_cursor and page.next_cursor is None:
         write_cache(settings.cache_file(), page.body)
-    transaction("stage_page", _stage, source, this, number, page.next_cursor, page.records)
+    _stage_page(source, this, number, page.next_cursor, page.records)
     return page.next_cursor
 
 
@@ -172,6 +174,14 @@ def _answer(source: Source, path: Path, body: bytes) -> list[bytes]:
         raise SourceError(f"{path}: {error}") from None
 
 
+def _stage_page(
+    source: Source, this: Import, number: int, next_cursor: str | None, records: Sequence[bytes]
+) -> None:
+    attributes = {"import.id": this.id, "import.page": number, "import.users": len(records)}
+    with telemetry.span("stage_page", **attributes):
+        transaction("stage_page", _stage, source, this, number, next_cursor, records)
+
+
 def _find(session: Session, this: Import, number: int) -> Page | None:
     row = session.execute(
         select(StagedPages.next_cursor).where(
@@ -245,6 +255,7 @@ def _enqueue_remaining(session: Session, this: Import, number: int) -> None:
         .values(failed_at=None)
         .returning(Chunks.chunk, Chunks.position, Chunks.users)
     ).all()
+    trace = telemetry.import_context(this.id, this.attempt)
     for chunk, position, users in sorted(remaining):
         options = EnqueueOptions(
             workflow_name=CHUNK_WORKFLOW,
@@ -258,4 +269,6 @@ def _enqueue_remaining(session: Session, this: Import, number: int) -> None:
                 "positions": [position, position + users - 1],
             },
         )
+        if trace is not None:
+            options["otel_context"] = trace
         database().client.enqueue_in_transaction(session, options, this.id, chunk)

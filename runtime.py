@@ -8,13 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
+from sqlalchemy.orm import Session
 
 import database
+import imports
 import settings
 import telemetry
 from database import Database, NotMigrated
@@ -84,6 +88,22 @@ def cancel(client: DBOSClient, this: Import) -> None:
         load_output=False,
     ):
         client.cancel_workflows([status.workflow_id for status in chunks])
+
+
+def end_trace(import_id: str) -> None:
+    """Sends the root of the trace of an import's newest attempt, which has ended."""
+    if not telemetry.is_tracing():
+        return
+    with Session(database.database().engine) as session:
+        this = imports.get(session, import_id)
+    telemetry.export_root(
+        this.id,
+        this.attempt,
+        this.resumed_at,
+        this.finished_at or datetime.now(UTC),
+        **{"import.state": this.state, "import.source": this.plan.source},
+        **{f"import.{name}": count for name, count in asdict(this.totals).items()},
+    )
 
 
 def end(status: int) -> None:

@@ -4,9 +4,11 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import settings
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 IMPORT: ContextVar[str | None] = ContextVar("import", default=None)
 CHUNK: ContextVar[int | None] = ContextVar("chunk", default=None)
+ROOT: ContextVar[tuple[int, int] | None] = ContextVar("root", default=None)
+"""Ids of the trace and the span of the root span that is being made."""
 
 QUIET = ("dbos", "alembic", "urllib3", "opentelemetry")
 
@@ -55,8 +59,21 @@ def event(name: str, **attributes: Any) -> None:
         trace.get_current_span().add_event(name, attributes)
 
 
+@contextmanager
+def span(name: str, **attributes: Any) -> Iterator[None]:
+    """A span of what is done inside, a child of the current one."""
+    if not is_tracing():
+        yield
+        return
+    from opentelemetry import trace
+
+    with trace.get_tracer(__name__).start_as_current_span(name, attributes=attributes):
+        yield
+
+
 def log_to(handler: logging.Handler) -> None:
     """Sends every log line, DBOS's included, to one handler, once each."""
+    handler.addFilter(_CollectorNotice())
     logging.basicConfig(handlers=[handler], level=settings.log_level(), force=True)
     dbos = logging.getLogger("dbos")
     # Given a handler and told not to propagate, or DBOS adds a handler of its own.
@@ -101,7 +118,7 @@ def start_tracing() -> None:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
 
-        provider = TracerProvider(resource=_resource())
+        provider = TracerProvider(resource=_resource(), id_generator=_ids())
         provider.add_span_processor(_processor())
         trace.set_tracer_provider(provider)
 
@@ -112,27 +129,32 @@ def stop_tracing() -> None:
         from opentelemetry import trace
 
         provider: Any = trace.get_tracer_provider()
-        provider.force_flush(EXPORT_SECONDS * 1000)
+        # In a thread: the exporter keeps trying for longer than it is told to.
+        flush = threading.Thread(target=provider.force_flush, daemon=True)
+        flush.start()
+        flush.join(EXPORT_SECONDS)
 
 
-def import_context(import_id: str) -> "Context | None":
-    """The context of an import's root span: its ids are made of the import's, so that every
-    process, and every attempt, joins one trace without having been told.
+def import_context(import_id: str, attempt: int) -> "Context | None":
+    """The context of an attempt's root span; None where nothing is traced.
+
+    The ids are made of the import's, so that every process joins one trace, and every attempt
+    the same one, without having been told.
     """
     if not is_tracing():
         return None
     from opentelemetry import trace
 
-    trace_id, span_id = _ids(import_id)
+    trace_id, span_id = _root_ids(import_id, attempt)
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
     root = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
     return trace.set_span_in_context(trace.NonRecordingSpan(root))
 
 
 @contextmanager
-def in_import(import_id: str) -> Iterator[None]:
-    """Makes the import's root span the parent of what is started inside, in this process or not."""
-    context = import_context(import_id)
+def in_import(import_id: str, attempt: int) -> Iterator[None]:
+    """Makes an attempt's root span the parent of what is started inside, in this process or not."""
+    context = import_context(import_id, attempt)
     if context is None:
         yield
         return
@@ -147,21 +169,25 @@ def in_import(import_id: str) -> Iterator[None]:
         detach(token)
 
 
-def export_root(import_id: str, start_ns: int, end_ns: int, attributes: dict[str, Any]) -> None:
-    """Sends the import's root span, which no process held open."""
+def export_root(
+    import_id: str, attempt: int, start: datetime, end: datetime, **attributes: Any
+) -> None:
+    """Sends an attempt's root span, which no process held open: that one might have died."""
     if not is_tracing():
         return
-    from opentelemetry import context
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry import context, trace
 
-    provider = TracerProvider(id_generator=_fixed_ids(import_id), resource=_resource())
-    provider.add_span_processor(_processor())
-    span = provider.get_tracer(__name__).start_span(
-        "import", context=context.Context(), start_time=start_ns, attributes=attributes
-    )
-    span.end(end_ns)
-    provider.force_flush(EXPORT_SECONDS * 1000)
-    provider.shutdown()
+    token = ROOT.set(_root_ids(import_id, attempt))
+    try:
+        root = trace.get_tracer(__name__).start_span(
+            "import",
+            context=context.Context(),
+            start_time=_nanoseconds(start),
+            attributes={"import.id": import_id, "import.attempt": attempt, **attributes},
+        )
+    finally:
+        ROOT.reset(token)
+    root.end(_nanoseconds(end))
 
 
 def _has_endpoint() -> bool:
@@ -188,6 +214,22 @@ class _Seldom(logging.Filter):
             return False
         self._said_at[record.msg] = record.created
         return True
+
+
+class _CollectorNotice(logging.Filter):
+    """Says once that spans can't be sent, in place of every word of OpenTelemetry on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or not record.name.startswith("opentelemetry."):
+            return True
+        record.msg = f"Traces are not sent; the work goes on without them. {record.getMessage()}"
+        record.args, record.exc_info, record.exc_text = None, None, None
+        is_said, self._is_said = self._is_said, True
+        return not is_said
 
 
 def _add_context(record: logging.LogRecord) -> bool:
@@ -225,19 +267,28 @@ def _resource() -> Any:
     )
 
 
-def _ids(import_id: str) -> tuple[int, int]:
-    digest = hashlib.sha256(import_id.encode()).digest()
-    return int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:24], "big")
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1e9)
 
 
-def _fixed_ids(import_id: str) -> Any:
-    from opentelemetry.sdk.trace.id_generator import IdGenerator
+def _root_ids(import_id: str, attempt: int) -> tuple[int, int]:
+    trace_id = hashlib.sha256(import_id.encode()).digest()[:16]
+    span_id = hashlib.sha256(f"{import_id}.{attempt}".encode()).digest()[:8]
+    return int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big")
 
-    class RootIds(IdGenerator):
+
+def _ids() -> Any:
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+    class Ids(RandomIdGenerator):
+        """Random ones, but for a root span."""
+
         def generate_trace_id(self) -> int:
-            return _ids(import_id)[0]
+            root = ROOT.get()
+            return super().generate_trace_id() if root is None else root[0]
 
         def generate_span_id(self) -> int:
-            return _ids(import_id)[1]
+            root = ROOT.get()
+            return super().generate_span_id() if root is None else root[1]
 
-    return RootIds()
+    return Ids()
