@@ -3,7 +3,7 @@
 # Another Python than the one found: make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock upgrade pgcli clean
+.PHONY: help run test chaos check format lock upgrade pgcli clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -21,6 +21,9 @@ run: $(VENV)/runtime.stamp  ## import the 5,000 users of data/data.json
 
 test: $(VENV)/dev.stamp  ## run the tests (make test ARGS="-k takeover" for some)
 	@$(IN_VENV) pytest $(ARGS)
+
+chaos: $(VENV)/dev.stamp  ## import under random failures (make chaos SEED=7 ROUNDS=50, or MINUTES=20)
+	@$(IN_VENV) python -m chaos
 
 check: $(VENV)/dev.stamp  ## lint, check the format, the types and who imports whom
 	@$(IN_VENV) ruff check
