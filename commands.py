@@ -29,7 +29,7 @@ import settings
 import telemetry
 import terminal
 from database import DatabaseError, NotMigrated, transaction
-from imports import Import, Plan
+from imports import Import
 from options import (
     EXIT_STATUS,
     NOT_COMPLETE,
@@ -146,7 +146,9 @@ def run_import(
     stop.listen()
     plan = planning.plan_import(source, options)
     bring_up_to_date()
-    this, is_new = _find_or_create(plan, options.again)
+    this, is_new = transaction(
+        "find_or_create_import", imports.find_or_create, plan, options.again
+    )
     if this.state in imports.COMPLETE:
         return _report_complete(this, source)
     with runtime.working(concurrency):
@@ -162,15 +164,6 @@ def bring_up_to_date() -> None:
         database.require_current(database.database().engine)
     except NotMigrated:
         database.migrate()
-
-
-def _find_or_create(plan: Plan, again: bool) -> tuple[Import, bool]:
-    found = transaction("find_import", imports.newest, plan.request)
-    if found is not None:
-        unfinished = found.state not in imports.COMPLETE
-        if unfinished or (plan.repeatable and not again):
-            return found, False
-    return transaction("create_import", imports.create, plan, plan.parameters.get("seed")), True
 
 
 def _report_complete(this: Import, source: Source) -> dict[str, Any]:

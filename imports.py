@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import delete, exists, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models import Chunks, Imports, StagedPages
@@ -16,6 +15,9 @@ from settings import OnConflict
 
 State = Literal["running", "complete", "complete_with_rejects", "incomplete", "cancelled"]
 COMPLETE: Sequence[str] = ("complete", "complete_with_rejects")
+
+REQUEST_LOCK = 0x72657175
+"""Keeps the locks of requests apart from other advisory locks of the database."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,27 +114,40 @@ def newest(session: Session, request: str) -> Import | None:
     return None if row is None else _import(row)
 
 
-def create(session: Session, plan: Plan, seed: str | None) -> Import:
-    """A new import of a plan. Two processes that create the same at once get the same one."""
+def find_or_create(session: Session, plan: Plan, again: bool) -> tuple[Import, bool]:
+    """The import to go on with or to report, and whether it is a new one.
+
+    A complete one is run anew where that is asked for, or where the API would make up other
+    records. Processes that ask for the same at once take turns: they get the same import.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(REQUEST_LOCK, func.hashtext(plan.request))))
+    found = newest(session, plan.request)
+    if found is not None:
+        unfinished = found.state not in COMPLETE
+        if unfinished or (plan.repeatable and not again):
+            return found, False
+    return create(session, plan), True
+
+
+def create(session: Session, plan: Plan) -> Import:
+    """A new import of a plan, with an id that tells it from the earlier ones."""
     runs = session.scalar(
         select(func.count())
         .select_from(Imports)
         .where(Imports.options["request"].astext == plan.request)
     )
-    import_id = request_of(plan.request, runs)[:12]
-    session.execute(
-        insert(Imports)
-        .values(
-            id=import_id,
-            source=plan.source,
-            seed=seed,
-            options=msgspec.to_builtins(plan),
-            state="running",
-            attempt=1,
-        )
-        .on_conflict_do_nothing(index_elements=[Imports.id])
+    row = Imports(
+        id=request_of(plan.request, runs)[:12],
+        source=plan.source,
+        seed=plan.parameters.get("seed"),
+        options=msgspec.to_builtins(plan),
+        state="running",
+        attempt=1,
     )
-    return _import(session.get_one(Imports, import_id))
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return _import(row)
 
 
 def begin(session: Session, import_id: str) -> None:
