@@ -30,12 +30,12 @@ class Damage:
 
 DAMAGES = [
     Damage(
-        "DELETE FROM random_users WHERE id = (SELECT min(id) FROM random_users)",
+        "DELETE FROM random_users WHERE id = (SELECT id FROM random_users LIMIT 1)",
         "1 users lost",
         lost=1,
     ),
     Damage(
-        "DELETE FROM errors WHERE id = (SELECT min(id) FROM errors)",
+        "DELETE FROM errors WHERE id = (SELECT id FROM errors LIMIT 1)",
         "1 rejects lost",
         lost=1,
     ),
@@ -57,7 +57,7 @@ DAMAGES = [
     ),
     Damage(
         "UPDATE random_users SET latitude = latitude + 0.0001"
-        " WHERE id = (SELECT min(id) FROM random_users)",
+        " WHERE id = (SELECT id FROM random_users LIMIT 1)",
         "(latitude)",
     ),
     Damage(
