@@ -1,12 +1,17 @@
-"""The commands that look after the database: its tables, and the embedded server."""
+"""The commands that look after the database: its tables, what they keep, the embedded server."""
 
+import json
 import shlex
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 import database
 import postgres
+import retention
 import settings
+from options import AsJson
 
 app = typer.Typer()
 postgres_app = typer.Typer(
@@ -19,6 +24,36 @@ postgres_app = typer.Typer(
 def migrate() -> None:
     """Make or update all tables: DBOS's, the checkpoints', ours. `dbos migrate` runs this too."""
     database.migrate()
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="How long ago it ended: 30d, 12h, 90m.")
+    ] = "30d",
+    as_json: AsJson = False,
+) -> None:
+    """Delete what is left of imports that ended long ago; users, errors and totals stay.
+
+    That is: DBOS's rows of their workflows, and the staged pages of imports that were never
+    completed. These don't go on any more: the same import command begins a new one.
+
+    Example: python integration.py prune --older-than 7d
+    """
+    try:
+        age = retention.age(older_than)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--older-than") from None
+    ours = database.database()
+    database.require_current(ours.engine)
+    pruned = retention.prune(ours, age)
+    if as_json:
+        print(json.dumps(asdict(pruned)))
+    else:
+        print(
+            f"{pruned.abandoned:,} imports abandoned with {pruned.pages:,} staged pages, "
+            f"{pruned.workflows:,} workflows deleted"
+        )
 
 
 @postgres_app.command("start")

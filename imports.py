@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from models import Chunks, Imports, StagedPages
 from settings import OnConflict
 
-State = Literal["running", "complete", "complete_with_rejects", "incomplete", "cancelled"]
+State = Literal[
+    "running", "complete", "complete_with_rejects", "incomplete", "cancelled", "abandoned"
+]
 COMPLETE: Sequence[str] = ("complete", "complete_with_rejects")
 
 REQUEST_LOCK = 0x72657175
@@ -104,10 +106,10 @@ def get(session: Session, import_id: str) -> Import:
 
 
 def newest(session: Session, request: str) -> Import | None:
-    """The newest import of a request."""
+    """The newest import of a request that is complete or can go on."""
     row = session.scalar(
         select(Imports)
-        .where(Imports.options["request"].astext == request)
+        .where(Imports.options["request"].astext == request, Imports.state != "abandoned")
         .order_by(Imports.started_at.desc())
         .limit(1)
     )

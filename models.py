@@ -115,7 +115,7 @@ class Imports(Base):
     seed: Mapped[str | None] = mapped_column(comment="The seed asked of the API, where one was")
     options: Mapped[dict[str, Any]] = mapped_column(comment="What was asked for, and from where")
     state: Mapped[str] = mapped_column(
-        comment="running, complete, complete_with_rejects, incomplete or cancelled"
+        comment="running, complete, complete_with_rejects, incomplete, cancelled or abandoned"
     )
     reason: Mapped[str | None] = mapped_column(comment="Why it is incomplete, where known")
     attempt: Mapped[int] = mapped_column(comment="The DBOS workflow is named import.attempt")

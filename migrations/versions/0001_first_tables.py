@@ -110,7 +110,7 @@ def upgrade() -> None:
             "state",
             sa.Text(),
             nullable=False,
-            comment="running, complete, complete_with_rejects, incomplete or cancelled",
+            comment="running, complete, complete_with_rejects, incomplete, cancelled or abandoned",
         ),
         sa.Column("reason", sa.Text(), nullable=True, comment="Why it is incomplete, where known"),
         sa.Column(
