@@ -33,7 +33,7 @@ def stage(
         input=path, batch_size=batch_size, chunk_size=chunk_size, on_conflict=on_conflict
     )
     plan = plan_import(SOURCE, options)
-    this = transaction("create_import", imports.create, plan, None)
+    this = transaction("create_import", imports.create, plan)
     pages.stage_file(SOURCE, this)
     return this
 
