@@ -3,12 +3,10 @@
 Facts are of https://randomuser.me/documentation and of the service's published server.
 """
 
-import json
 import math
 import os
 import re
 import secrets
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 import client
+import decoding
 from client import Unavailable, WrongAnswer
 from models import RandomUsers
 from source import Page, Query, RecordError, Row, Source, SourceError
@@ -220,21 +219,11 @@ class RandomUser(Source):
         return _without_password(record)
 
     def identify(self, record: bytes) -> str | None:
-        try:
-            return str(_keys.decode(record).login.uuid)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return None
+        key = decoding.decode_if_whole(_keys, record)
+        return None if key is None else str(key.login.uuid)
 
     def decode(self, record: bytes) -> UserRow:
-        try:
-            user = _users.decode(record)
-        except msgspec.ValidationError as error:
-            raise _record_error(error) from None
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise _malformed(record, error) from None
-        if b"\\u0000" in record:
-            _refuse_nul(user)
-        return _row(user)
+        return _row(decoding.decode(_users, record))
 
 
 def api_url() -> str:
@@ -324,49 +313,6 @@ def _degrees(text: str, limit: float, field: str) -> float:
         path = f"$.location.coordinates.{field}"
         raise RecordError(path, f"Expected a number from -{limit:.0f} to {limit:.0f}")
     return degrees
-
-
-_MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
-
-
-def _record_error(error: msgspec.ValidationError) -> RecordError:
-    detail, _, path = str(error).partition(" - at `")
-    path = path.removesuffix("`") or "$"
-    if missing := _MISSING.match(detail):
-        path = f"{path}.{missing['field']}"
-    return RecordError(path, detail)
-
-
-def _malformed(record: bytes, error: Exception) -> RecordError:
-    """Names the field where more lenient readers than ours still find one."""
-    try:
-        lenient = json.loads(record)
-    except (ValueError, RecursionError):
-        detail = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        return RecordError("$", detail)
-    for path, value in _leaves(lenient):
-        if isinstance(value, float) and not math.isfinite(value):
-            return RecordError(path, "Expected a finite number")
-        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-            return RecordError(path, "Expected text, got half of a surrogate pair")
-    return RecordError("$", str(error))
-
-
-def _refuse_nul(user: User) -> None:
-    for path, value in _leaves(msgspec.to_builtins(user)):
-        if isinstance(value, str) and "\0" in value:
-            raise RecordError(path, "Expected text without U+0000, which PostgreSQL can't store")
-
-
-def _leaves(value: Any, path: str = "$") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{index}]")
-    else:
-        yield path, value
 
 
 _PASSWORD = b'"password":"'
