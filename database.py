@@ -1,11 +1,12 @@
 """The database: its address, the engine and datasource that the process shares, its migrations."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
@@ -27,6 +28,7 @@ CONNECT_SECONDS = 10
 IDLE_TRANSACTION_SECONDS = 60
 """A frozen process's transaction ends after it, and frees the rows that a rescuer waits for."""
 
+RECONNECT_SECONDS = 1
 OUTAGE_NOTICE_SECONDS = 5
 MIGRATION_LOCK = 0x696D706F7274
 """Key of the advisory lock that lets one process at a time migrate."""
@@ -51,17 +53,17 @@ class Database:
     engine: Engine
     datasource: SQLAlchemyDatasource
     client: DBOSClient
-    ending: threading.Event
-    """Once set, what asks for a new connection waits for the process's end."""
+    connector: "Connector"
 
 
 @cache
 def database() -> Database:
     """The process's one database. Raises DatabaseError, NotMigrated or PostgresError."""
     executor_id = settings.executor_id()
-    ending = threading.Event()
-    engine = make_engine(database_url(), executor_id, partial(_prepare_to_connect, ending))
+    connector = Connector()
+    engine = make_engine(database_url(), executor_id, connector)
     check_reachable(engine)
+    connector.be_patient()
     serializer = DBOSPortableJSONSerializer()
     try:
         datasource = SQLAlchemyDatasource.create(
@@ -78,7 +80,7 @@ def database() -> Database:
         application_name=settings.APPLICATION_NAME,
         lazy=True,
     )
-    return Database(executor_id, engine, datasource, client, ending)
+    return Database(executor_id, engine, datasource, client, connector)
 
 
 def close() -> None:
@@ -87,7 +89,7 @@ def close() -> None:
     For a process that ends: its threads, still at work, would keep the embedded server in use.
     """
     if database.cache_info().currsize:
-        database().ending.set()
+        database().connector.end()
         database().engine.dispose()
 
 
@@ -124,9 +126,60 @@ def database_url() -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def make_engine(
-    url: URL, application_name: str, prepare_to_connect: Callable[[], None] = lambda: None
-) -> Engine:
+class Connector:
+    """Makes a process's connections: to a server that was there once, with patience.
+
+    An outage is waited for here, under whatever asks for a connection, so that all goes on
+    within RECONNECT_SECONDS of its end; DBOS's own waits grow to over a minute.
+    """
+
+    def __init__(self) -> None:
+        self._is_patient = False
+        self._ending = threading.Event()
+        self._told_at = -math.inf
+
+    def be_patient(self) -> None:
+        self._is_patient = True
+
+    def end(self) -> None:
+        """Lets what asks for another connection wait for the process's end."""
+        self._ending.set()
+
+    def __call__(
+        self, _dialect: Any, _record: Any, args: list[Any], kwargs: dict[str, Any]
+    ) -> "psycopg.Connection[Any]":
+        while True:
+            if self._ending.is_set():
+                threading.Event().wait()
+            try:
+                _revive_embedded_server()
+                return psycopg.connect(*args, **kwargs)
+            except (postgres.PostgresError, psycopg.OperationalError) as error:
+                if not self._is_patient:
+                    raise
+                self._tell(error)
+            self._ending.wait(RECONNECT_SECONDS)
+
+    def tell_of_outage(self, context: ExceptionContext) -> None:
+        """Says what DBOS waits for: a lost connection, a server without room."""
+        code = getattr(context.original_exception, "sqlstate", None) or ""
+        is_outage = context.is_disconnect or code[:2] in ("53", "57", "08")
+        if is_outage and code != "57014":
+            self._tell(context.original_exception)
+
+    def _tell(self, error: BaseException) -> None:
+        if time.monotonic() - self._told_at < OUTAGE_NOTICE_SECONDS:
+            return
+        self._told_at = time.monotonic()
+        log.warning(
+            "PostgreSQL: %s; trying again every %s s",
+            reason(error),
+            RECONNECT_SECONDS,
+            extra={"waiting": True},
+        )
+
+
+def make_engine(url: URL, application_name: str, connector: Connector | None = None) -> Engine:
     """An engine that survives a server's restart and says when it waits for one."""
     engine = sqlalchemy.create_engine(
         url,
@@ -142,9 +195,10 @@ def make_engine(
             "connect_timeout": CONNECT_SECONDS,
         },
     )
-    event.listen(engine, "do_connect", partial(_connect, prepare_to_connect))
+    if connector is not None:
+        event.listen(engine, "do_connect", connector)
+        event.listen(engine, "handle_error", connector.tell_of_outage)
     event.listen(engine, "connect", _limit_idle_transactions)
-    event.listen(engine, "handle_error", _outage_notice())
     return engine
 
 
@@ -211,33 +265,6 @@ def _not_migrated(url: URL) -> str:
     return f"The database {shown} is not migrated: run `dbos migrate`, then this again."
 
 
-def _connect(
-    prepare: Callable[[], None],
-    _dialect: Any,
-    _record: Any,
-    args: list[Any],
-    kwargs: dict[str, Any],
-) -> Any:
-    try:
-        prepare()
-        return psycopg.connect(*args, **kwargs)
-    except (postgres.PostgresError, psycopg.OperationalError) as error:
-        # DBOS waits only for these words; over a Unix socket psycopg has others.
-        if "connection failed" in str(error):
-            raise
-        raise psycopg.OperationalError(f"connection failed: {error}") from error
-
-
-def _prepare_to_connect(ending: threading.Event) -> None:
-    """Starts the embedded server again, where it has died: nobody else would."""
-    if ending.is_set():
-        threading.Event().wait()
-    if settings.postgres_url() is None:
-        folder = settings.postgres_folder()
-        if postgres.running_url(folder) is None:
-            postgres.ensure_running(folder)
-
-
 def _limit_idle_transactions(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s'")
@@ -245,25 +272,12 @@ def _limit_idle_transactions(connection: Any, _record: Any) -> None:
     connection.commit()
 
 
-def _outage_notice() -> Callable[[ExceptionContext], None]:
-    told_at = -float(OUTAGE_NOTICE_SECONDS)
-
-    def tell(context: ExceptionContext) -> None:
-        nonlocal told_at
-        code = getattr(context.original_exception, "sqlstate", None) or ""
-        failed_connect = context.connection is None
-        if not (context.is_disconnect or failed_connect or code[:2] in ("53", "57", "08")):
-            return
-        if code == "57014" or time.monotonic() - told_at < OUTAGE_NOTICE_SECONDS:
-            return
-        told_at = time.monotonic()
-        log.warning(
-            "PostgreSQL: %s; trying again every 2 s at most",
-            reason(context.original_exception),
-            extra={"waiting": True},
-        )
-
-    return tell
+def _revive_embedded_server() -> None:
+    """Starts it again where it has died: nobody else would."""
+    if settings.postgres_url() is None:
+        folder = settings.postgres_folder()
+        if postgres.running_url(folder) is None:
+            postgres.ensure_running(folder)
 
 
 def lock_for_migration(connection: Connection) -> None:

@@ -70,7 +70,8 @@ class Presence:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(HEARTBEAT_SECONDS)
-        if self._connection is not None:
+        # A thread that still waits for the server has the connection, until the process ends.
+        if self._connection is not None and not self._thread.is_alive():
             self._connection.close()
 
     def _keep(self) -> None:
@@ -147,10 +148,10 @@ def give_up_ended_chunks(import_id: str, attempt: int) -> None:
 
 def take_over_from_dead(connection: Connection, executor_id: str) -> None:
     """Puts the work of every dead process back on the queues."""
-    busy = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
-    others = {status.executor_id for status in busy if status.executor_id} - {executor_id}
     # Asked of the server even when nobody else works: it keeps the lock's session awake.
     connection.execute(text("SELECT 1"))
+    busy = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+    others = {status.executor_id for status in busy if status.executor_id} - {executor_id}
     for other in sorted(others):
         with _as_dead(connection, other) as is_dead:
             if is_dead:
@@ -177,6 +178,8 @@ def _take_over(connection: Connection, dead: str) -> None:
     if not left:
         return
     log.warning("taking over %s workflows of %s, which is dead", len(left), dead)
+    # Its open transactions hold the chunks' rows, in which takeovers are counted.
+    _end_sessions(connection, dead)
     chunks = [status for status in left if status.name == CHUNK_WORKFLOW]
     parents = [status for status in left if status.name != CHUNK_WORKFLOW]
     poisonous = {status.workflow_id for status in chunks if _is_poisonous(status, dead)}
@@ -187,13 +190,17 @@ def _take_over(connection: Connection, dead: str) -> None:
         with _traced(parent):
             telemetry.event("takeover", **{"takeover.from": dead})
     _resume(parents, settings.IMPORT_QUEUE)
-    # After resuming: a transaction that the dead one left open would hold up its successor.
+    # Again: what the dead one began meanwhile would hold up its successor.
+    _end_sessions(connection, dead)
+
+
+def _end_sessions(connection: Connection, executor_id: str) -> None:
     connection.execute(
         text(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = :dead AND pid <> pg_backend_pid()"
+            "WHERE application_name = :name AND pid <> pg_backend_pid()"
         ),
-        {"dead": dead},
+        {"name": executor_id},
     )
 
 

@@ -28,7 +28,7 @@ from pages import CHUNK_WORKFLOW
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 8
+STOP_SECONDS = 6
 """For the chunks in hand to be finished; what is not is rolled back, and done by the next."""
 
 INTERRUPTED = 130
@@ -154,13 +154,18 @@ def _launch(ours: Database) -> None:
 
 
 def _leave(ours: Database) -> None:
-    # In a thread: it waits for a parent too, which may have hours to go and is taken over instead.
+    # In threads: the one waits for a parent too, which may have hours to go and is taken over
+    # instead, the other for a server that may be away.
     destroy: dict[str, Any] = {"workflow_completion_timeout_sec": STOP_SECONDS}
-    leaving = threading.Thread(target=DBOS.destroy, kwargs=destroy, daemon=True)
-    leaving.start()
-    deadline = time.monotonic() + STOP_SECONDS
-    while leaving.is_alive() and time.monotonic() < deadline and _has_chunks_in_hand(ours):
-        leaving.join(0.05)
+    threading.Thread(target=DBOS.destroy, kwargs=destroy, daemon=True).start()
+    finishing = threading.Thread(target=_finish_chunks, args=[ours], daemon=True)
+    finishing.start()
+    finishing.join(STOP_SECONDS)
+
+
+def _finish_chunks(ours: Database) -> None:
+    while _has_chunks_in_hand(ours):
+        time.sleep(0.05)
 
 
 def _has_chunks_in_hand(ours: Database) -> bool:
