@@ -3,7 +3,7 @@
 # Another Python than the one found: make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check format lock upgrade pgcli clean
+.PHONY: help run test test-long chaos check format lock upgrade pgcli clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -13,7 +13,7 @@ LOCKS := requirements/runtime.txt requirements/dev.txt
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)"
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r target text; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r target text; do \
 	    printf '  make %-9s %s\n' "$$target" "$$text"; done
 
 run: $(VENV)/runtime.stamp  ## import the 5,000 users of data/data.json
@@ -21,6 +21,9 @@ run: $(VENV)/runtime.stamp  ## import the 5,000 users of data/data.json
 
 test: $(VENV)/dev.stamp  ## run the tests (make test ARGS="-k takeover" for some)
 	@$(IN_VENV) pytest $(ARGS)
+
+test-long: $(VENV)/dev.stamp  ## run the tests that take long: more moments, longer outages
+	@$(IN_VENV) pytest -m long --timeout=900 $(ARGS)
 
 chaos: $(VENV)/dev.stamp  ## import under random failures (make chaos SEED=7 ROUNDS=50, or MINUTES=20)
 	@$(IN_VENV) python -m chaos

@@ -9,6 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
+from typing import Self
+
+from sqlalchemy import make_url
 
 Upstream = Path | tuple[str, int]
 """Where the server listens: a Unix socket, or a host and a port."""
@@ -56,7 +59,7 @@ class Proxy:
     def port(self) -> int:
         return self._address[1]
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         self.accept()
         return self
 
@@ -124,6 +127,20 @@ class Proxy:
             with self._lock:
                 self._connections.append(connection)
             threading.Thread(target=connection.serve, args=[self._upstream], daemon=True).start()
+
+
+class PostgresProxy(Proxy):
+    """In front of a server that listens on a Unix socket; `url` is the database through it."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database = make_url(database_url)
+        folder = self._database.query["host"]
+        super().__init__(Path(str(folder)) / ".s.PGSQL.5432")
+
+    @property
+    def url(self) -> str:
+        through = self._database.set(host="127.0.0.1", port=self.port, query={})
+        return through.render_as_string(hide_password=False)
 
 
 class _Connection:
