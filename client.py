@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 import requests
 import tenacity
 
@@ -60,6 +61,18 @@ def get(url: str, parameters: Mapping[str, str], parse: Callable[[bytes], T]) ->
         reraise=True,
     )
     return retrying(lambda: parse(_body(url, parameters)))
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, api: str) -> T:
+    """The answer in a body. Raises Unavailable for no valid JSON, such as the page of a proxy in
+    front of a failing API, and WrongAnswer for JSON of another shape.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise WrongAnswer(f"that JSON is no answer of {api}: {error}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unavailable(f"no valid JSON: {error}") from None
 
 
 def _body(url: str, parameters: Mapping[str, str]) -> bytes:
@@ -132,5 +145,5 @@ def _tell(state: tenacity.RetryCallState) -> None:
         error,
         state.upcoming_sleep,
         patience(),
-        extra={"waiting": True},
+        extra={"waiting": True, "seconds": round(state.upcoming_sleep, 1)},
     )

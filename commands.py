@@ -46,10 +46,13 @@ from reporting import ImportNotFound
 from runtime import Interrupted, Stop
 from settings import ImportOptions
 from source import Source, SourceError, load
+from terminal import ProgressView
 
 log = logging.getLogger(__name__)
 
-REFRESH_SECONDS = 0.2
+TOP_REASONS = 5
+"""Shown when an import ends."""
+
 RESULT_POLL_SECONDS = 0.02
 EXPECTED = (DatabaseError, PostgresError, SourceError, ImportNotFound)
 
@@ -102,6 +105,10 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
         typer.Option(envvar="IMPORT_ON_CONFLICT", help="What to do with users already there."),
     ] = OnConflict.skip,
     as_json: AsJson = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", envvar="IMPORT_QUIET", help="Show warnings and errors only."),
+    ] = False,
 ) -> None:
     """Import users: of the cache, of a file, or of the API.
 
@@ -124,38 +131,43 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
         batch_size=batch_size,
         chunk_size=chunk_size,
     )
+    if quiet:
+        telemetry.quieten()
     workflows: Workflows = context.obj
     summary = run_import(
         workflows,
         load(source_name),
         options,
         concurrency or settings.DEFAULT_CONCURRENCY,
+        terminal.progress_view(Console(quiet=True) if quiet else terminal.stderr()),
     )
     if as_json:
         print(json.dumps(summary))
-    else:
-        terminal.show_summary(Console(), summary)
+    elif not quiet:
+        _show_summary(summary)
     raise typer.Exit(EXIT_STATUS.get(summary["status"], NOT_COMPLETE))
 
 
 def run_import(
-    workflows: Workflows, source: Source, options: ImportOptions, concurrency: int
+    workflows: Workflows,
+    source: Source,
+    options: ImportOptions,
+    concurrency: int,
+    view: ProgressView,
 ) -> dict[str, Any]:
     """Starts an import, goes on with it, or reports it; returns its summary."""
     stop = Stop()
     stop.listen()
     plan = planning.plan_import(source, options)
     bring_up_to_date()
-    this, is_new = transaction(
-        "find_or_create_import", imports.find_or_create, plan, options.again
-    )
+    this, is_new = transaction("find_or_create_import", imports.find_or_create, plan, options.again)
     if this.state in imports.COMPLETE:
         return _report_complete(this, source)
     with runtime.working(concurrency):
         this = _startable(this)
         with telemetry.working_on(this.id):
             log.info("import %s %s", this.id, "begins" if is_new else "goes on")
-            return _watch(_start(workflows, this), this, stop)
+            return _watch(_start(workflows, this), this, stop, view)
 
 
 def bring_up_to_date() -> None:
@@ -193,17 +205,30 @@ def _start(workflows: Workflows, this: Import) -> "Future[dict[str, Any]]":
     return waiter.submit(handle.get_result, polling_interval_sec=RESULT_POLL_SECONDS)
 
 
-def _watch(result: "Future[dict[str, Any]]", this: Import, stop: Stop) -> dict[str, Any]:
-    with terminal.ProgressBar(Console(stderr=True), this.plan.count) as bar:
+def _watch(
+    result: "Future[dict[str, Any]]", this: Import, stop: Stop, view: ProgressView
+) -> dict[str, Any]:
+    client = database.database().client
+    with view:
         while True:
             with suppress(NotYet):
-                return result.result(timeout=REFRESH_SECONDS)
+                return result.result(timeout=terminal.BAR_SECONDS)
             if stop.wait(0):
                 raise Interrupted(
                     f"Stopped; import {this.id} goes on when the same command is started again."
                 )
-            if bar.is_shown:
-                bar.show(transaction("progress", reporting.progress, this.id))
+            if view.is_due():
+                view.show(transaction("progress", reporting.progress, client, this))
+
+
+def _show_summary(summary: dict[str, Any]) -> None:
+    """Tables for a terminal, else one JSON object: what is redirected is for programs."""
+    console = terminal.stdout()
+    if not console.is_terminal:
+        print(json.dumps(summary))
+        return
+    rejected = transaction("reasons", reporting.reasons, summary["import_id"], TOP_REASONS)
+    terminal.show_summary(console, summary, rejected)
 
 
 @app.command()
@@ -320,7 +345,7 @@ def _log() -> None:
     if sys.stderr.isatty():
         from rich.logging import RichHandler
 
-        telemetry.log_to(RichHandler(console=Console(stderr=True), show_path=False))
+        telemetry.log_to(RichHandler(console=terminal.stderr(), show_path=False))
     else:
         telemetry.log_to(telemetry.json_handler())
 

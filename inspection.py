@@ -1,19 +1,21 @@
 """The commands that only look: at a file, at imports, at what was rejected."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-import imports
+import database
 import loader
 import pages
 import reporting
 import settings
 import terminal
 from options import REJECTS, AsJson, ImportId, SourceName, read_session
+from reporting import Reason
 from source import load
 
 app = typer.Typer()
@@ -46,29 +48,54 @@ def status(import_id: ImportId = None, as_json: AsJson = False) -> None:
     """
     with read_session() as session:
         if import_id is None:
-            found = reporting.all_imports(session)
-        else:
-            found = [reporting.find_import(session, import_id)]
+            found = reporting.standings(session)
+            if as_json:
+                _print_json([reporting.as_dict(one) for one in found])
+            else:
+                terminal.show_imports(terminal.stdout(), found)
+            return
+        this = reporting.find_import(session, import_id)
+        progress = reporting.progress(session, database.database().client, this)
+        workers = reporting.workers(session, this.id)
         if as_json:
-            print(json.dumps([imports.summary(session, one.id) for one in found], default=str))
+            _print_json([reporting.details(progress, workers)])
         else:
-            terminal.show_imports(Console(), found)
+            terminal.show_import(terminal.stdout(), progress, workers)
 
 
 @app.command()
 def errors(
     import_id: ImportId = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
+    as_json: AsJson = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print each error whole, one JSON object a line.")
+    ] = False,
 ) -> None:
-    """Show what was rejected, and why.
+    """Show what was rejected: by reason, or of one import each user.
 
     Example: python integration.py errors --jsonl > rejected.jsonl
     """
     with read_session() as session:
         which = None if import_id is None else reporting.find_import(session, import_id).id
-        messages = reporting.errors(session, which)
         if jsonl:
-            for message in messages:
+            for message in reporting.errors(session, which):
                 print(json.dumps(message, ensure_ascii=False))
+        elif which is None:
+            _show_reasons(reporting.reasons(session), as_json)
+        elif as_json:
+            _print_json(list(reporting.errors(session, which)))
         else:
-            terminal.show_errors(Console(), list(messages))
+            terminal.show_errors(terminal.stdout(), reporting.errors(session, which))
+
+
+def _show_reasons(reasons: Sequence[Reason], as_json: bool) -> None:
+    if as_json:
+        _print_json([asdict(reason) for reason in reasons])
+    elif reasons:
+        terminal.show_reasons(terminal.stdout(), reasons)
+    else:
+        print("Nothing was rejected.")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, default=str, ensure_ascii=False))

@@ -17,7 +17,7 @@ import client
 import decoding
 from client import Unavailable, WrongAnswer
 from models import RandomUsers
-from source import Page, Query, RecordError, Row, Source, SourceError
+from source import Facet, Page, Query, RecordError, Row, Source, SourceError
 
 MAX_RESULTS = 5_000
 """A page asked for more users has one user, silently."""
@@ -184,6 +184,7 @@ class RandomUser(Source):
     default_count = MAX_RESULTS
     parameters = ("seed", "nat")
     first_cursor = "1"
+    facets = (Facet("nat", "nationality"), Facet("age", "age", step=5))
 
     def pinned(self, query: Query) -> Query:
         """With a seed: the same seed, page and results give the same users."""

@@ -1,45 +1,245 @@
-"""The queries behind progress, status and errors."""
+"""The queries behind progress, `status`, `errors` and the report: the same numbers for all."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
-import msgspec
-from sqlalchemy import func, select
+from dbos import DBOSClient
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    RowMapping,
+    SQLColumnExpression,
+    Text,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
 
 import imports
-from imports import Import, Totals
+from imports import Import
 from models import Base, Chunks, Errors, Imports
+from pages import CHUNK_WORKFLOW
+from source import Facet
+from views import errors_by_reason, import_totals
+
+R = TypeVar("R")
+
+MAX_IMPORTS = 50
+"""Shown by `status`, the newest."""
+
+MAX_CATEGORIES = 30
+"""Of a facet, the largest."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an import stands, by what its chunks have committed: a row of `import_totals`."""
+
+    import_id: str
+    source: str
+    origin: str | None
+    state: imports.State
+    reason: str | None
+    attempt: int
+    started_at: datetime
+    resumed_at: datetime
+    finished_at: datetime | None
+    wanted: int
+    users: int
+    imported: int
+    updated: int
+    skipped: int
+    rejected: int
+    pages: int
+    chunks: int
+    loaded_chunks: int
+    failed_chunks: int
+    takeovers: int
+    workers: int
+    seconds: float
+    users_per_second: int
+
+    @property
+    def done(self) -> int:
+        return self.imported + self.updated + self.skipped + self.rejected
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the speed so far; None where nothing is under way or nothing is known."""
+        if self.state != "running" or not self.users_per_second:
+            return None
+        return (self.wanted - self.done) / self.users_per_second
+
+    @property
+    def next_page(self) -> int | None:
+        """The page that is still to come in."""
+        return self.pages + 1 if self.state == "running" and self.users < self.wanted else None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an import is, by what its chunks have committed."""
+    """An import under way, with the processes that have its chunks in hand, one for each chunk."""
 
-    totals: Totals
+    standing: Standing
+    busy: Sequence[str]
+
+    @property
+    def running(self) -> int:
+        return len(self.busy)
+
+    @property
+    def waiting(self) -> int:
+        """Chunks that nobody has in hand."""
+        ended = self.standing.loaded_chunks + self.standing.failed_chunks
+        return max(0, self.standing.chunks - ended - self.running)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one process has done of an import."""
+
+    executor_id: str
     chunks: int
-    loaded: int
+    users: int
     failed: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What several errors have in common, and the first of them. `field` may be a constraint."""
+
+    import_id: str
+    stage: str
+    field: str | None
+    reason: str
+    errors: int
+    example_position: int
+    example_user: str | None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Users loaded in a span of time that ends `seconds` after the import's first commit."""
+
+    at: datetime
+    users: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Chunks that one process ended within one short span of time, with the same outcome."""
+
+    executor_id: str
+    outcome: str
+    start: datetime
+    end: datetime
+    chunks: int
+    users: int
+    takeovers: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many users have a value (a facet's), or lack one (of a column)."""
+
+    value: str
+    users: int
 
 
 class ImportNotFound(Exception):
     """No import has the id, or several begin with it."""
 
 
-def progress(session: Session, import_id: str) -> Progress:
-    row = session.execute(
-        select(func.count(), func.count(Chunks.loaded_at), func.count(Chunks.failed_at)).where(
-            Chunks.import_id == import_id
+def standing(session: Session, import_id: str) -> Standing:
+    """Of an import that is known to exist."""
+    return _standings(session, import_totals.c.import_id == import_id)[0]
+
+
+def standings(session: Session) -> list[Standing]:
+    """The newest first, MAX_IMPORTS at most."""
+    newest = select(Imports.id).order_by(Imports.started_at.desc()).limit(MAX_IMPORTS)
+    return _standings(session, import_totals.c.import_id.in_(newest))
+
+
+def progress(session: Session, client: DBOSClient, this: Import) -> Progress:
+    now = standing(session, this.id)
+    return Progress(now, busy(client, this) if now.chunks else [])
+
+
+def busy(client: DBOSClient, this: Import) -> list[str]:
+    """The process of each chunk that is in hand, as DBOS knows it."""
+    in_hand = client.list_workflows(
+        workflow_id_prefix=f"{this.workflow_id}.",
+        status="PENDING",
+        name=CHUNK_WORKFLOW,
+        load_input=False,
+        load_output=False,
+    )
+    return [status.executor_id for status in in_hand if status.executor_id]
+
+
+def workers(session: Session, import_id: str) -> list[Work]:
+    """Who has loaded or given up its chunks, the first one first."""
+    ended_at = func.coalesce(Chunks.loaded_at, Chunks.failed_at)
+    first_at = func.min(func.coalesce(Chunks.started_at, Chunks.failed_at))
+    query = (
+        select(
+            Chunks.executor_id,
+            func.count(),
+            func.coalesce(func.sum(Chunks.users).filter(Chunks.loaded_at.is_not(None)), 0),
+            func.count(Chunks.failed_at),
+            first_at,
+            func.max(ended_at),
         )
-    ).one()
-    return Progress(imports.totals_of(session, import_id), *row)
+        .where(Chunks.import_id == import_id, Chunks.executor_id.is_not(None))
+        .group_by(Chunks.executor_id)
+        .having(func.max(ended_at).is_not(None))
+        .order_by(first_at)
+    )
+    return _all(session, query, Work)
 
 
-def all_imports(session: Session, limit: int = 50) -> list[Import]:
-    """The newest first."""
-    ids = session.scalars(select(Imports.id).order_by(Imports.started_at.desc()).limit(limit))
-    return [imports.get(session, import_id) for import_id in ids.all()]
+def reasons(
+    session: Session, import_id: str | None = None, limit: int | None = None
+) -> list[Reason]:
+    """What was rejected, by reason: those with the most errors first."""
+    view = errors_by_reason.c
+    query = select(errors_by_reason).order_by(
+        view.errors.desc(), view.import_id, view.stage, view.field, view.reason
+    )
+    if import_id is not None:
+        query = query.where(view.import_id == import_id)
+    return [Reason(**row) for row in session.execute(query.limit(limit)).mappings()]
+
+
+def as_dict(one: Standing) -> dict[str, Any]:
+    """An import as `--json` shows it: what its summary has, and more."""
+    values = asdict(one)
+    return {
+        "import_id": values.pop("import_id"),
+        "status": values.pop("state"),
+        **values,
+        "seconds_left": one.seconds_left,
+    }
+
+
+def details(progress: Progress, workers: Sequence[Work]) -> dict[str, Any]:
+    """One import as `--json` shows it."""
+    return {
+        **as_dict(progress.standing),
+        "running_chunks": progress.running,
+        "waiting_chunks": progress.waiting,
+        "next_page": progress.standing.next_page,
+        "by_worker": [asdict(work) for work in workers],
+    }
 
 
 def find_import(session: Session, prefix: str | None) -> Import:
@@ -83,7 +283,100 @@ def errors(session: Session, import_id: str | None) -> Iterator[dict[str, Any]]:
     yield from session.scalars(query.execution_options(yield_per=1_000))
 
 
-def as_dict(this: Import) -> dict[str, Any]:
-    """An import as `--json` shows it."""
-    built: dict[str, Any] = msgspec.to_builtins(this)
-    return built
+def moments(session: Session, import_id: str, spans: int) -> list[Moment]:
+    """Users over time, in as many spans of equal length at most; those without users left out."""
+    span = _span(Chunks.loaded_at, import_id, spans)
+    query = (
+        select(func.max(Chunks.loaded_at), func.sum(Chunks.users), func.sum(Chunks.rejected))
+        .where(Chunks.import_id == import_id, Chunks.loaded_at.is_not(None))
+        .group_by(span)
+        .order_by(span)
+    )
+    return _all(session, query, Moment)
+
+
+def stretches(session: Session, import_id: str, spans: int) -> list[Stretch]:
+    """Who was at work when: each process's chunks, those that ended in one span taken together."""
+    ended_at = func.coalesce(Chunks.loaded_at, Chunks.failed_at)
+    outcome = case(
+        (Chunks.loaded_at.is_(None), "given up"),
+        (Chunks.takeovers > 0, "after a takeover"),
+        else_="at once",
+    )
+    span = _span(ended_at, import_id, spans)
+    query = (
+        select(
+            Chunks.executor_id,
+            outcome,
+            func.min(func.coalesce(Chunks.started_at, Chunks.failed_at)),
+            func.max(ended_at),
+            func.count(),
+            func.sum(Chunks.users),
+            func.sum(Chunks.takeovers),
+        )
+        .where(
+            Chunks.import_id == import_id,
+            Chunks.executor_id.is_not(None),
+            ended_at.is_not(None),
+        )
+        .group_by(Chunks.executor_id, outcome, span)
+        .order_by(span)
+    )
+    return _all(session, query, Stretch)
+
+
+def shares(session: Session, this: Import, model: type[Base], facet: Facet) -> list[Share]:
+    """The rows that an import wrote, by the values of a facet's column."""
+    column: ColumnElement[Any] = model.__table__.c[facet.column]
+    value = column if facet.step is None else func.floor(column / facet.step) * facet.step
+    query = (
+        select(value, func.count())
+        .where(model.__table__.c.import_id == this.id, column.is_not(None))
+        .group_by(value)
+        .order_by(func.count().desc())
+        .limit(MAX_CATEGORIES)
+    )
+    return [
+        Share(f"{value:g}" if facet.step else str(value), n) for value, n in session.execute(query)
+    ]
+
+
+def missing_values(session: Session, this: Import, model: type[Base]) -> list[Share]:
+    """Columns in which rows that an import wrote have no value or an empty one."""
+    columns = model.__table__.columns
+    missing = [
+        func.count().filter(or_(column.is_(None), cast(column, Text) == "")) for column in columns
+    ]
+    row = session.execute(select(*missing).where(columns.import_id == this.id)).one()
+    return [Share(c.name, users) for c, users in zip(columns, row, strict=True) if users]
+
+
+def _all(session: Session, query: Executable, kind: Callable[..., R]) -> list[R]:
+    return [kind(*row) for row in session.execute(query)]
+
+
+def _standings(session: Session, which: ColumnElement[bool]) -> list[Standing]:
+    query = select(import_totals).where(which).order_by(import_totals.c.started_at.desc())
+    return [_standing(row) for row in session.execute(query).mappings()]
+
+
+def _standing(row: RowMapping) -> Standing:
+    numbers = {
+        "seconds": float(row["seconds"] or 0),
+        "users_per_second": int(row["users_per_second"] or 0),
+    }
+    return Standing(**{**row, **numbers})
+
+
+def _span(moment: SQLColumnExpression[Any], import_id: str, spans: int) -> ColumnElement[Any]:
+    """The number of the span of time that a chunk ended in, of all in which the import's did."""
+    ended_at = func.coalesce(Chunks.loaded_at, Chunks.failed_at)
+    first, last = (
+        select(func.extract("epoch", end(ended_at)))
+        .where(Chunks.import_id == import_id)
+        .correlate(None)
+        .scalar_subquery()
+        for end in (func.min, func.max)
+    )
+    length = func.nullif((last - first) / spans, 0)
+    return func.coalesce(func.floor((func.extract("epoch", moment) - first) / length), 0)

@@ -64,6 +64,18 @@ class Row(msgspec.Struct, frozen=True):
         return self.id
 
 
+@dataclass(frozen=True)
+class Facet:
+    """A column by which the report counts users: by its values, or in steps where it has numbers.
+
+    `title` names what it holds, in a sentence such as "Users by age".
+    """
+
+    column: str
+    title: str
+    step: int | None = None
+
+
 class Source(ABC):
     """One API. All that is peculiar to it is in its subclass: its paging, its record, its row."""
 
@@ -79,6 +91,7 @@ class Source(ABC):
     parameters: ClassVar[Sequence[str]]
     """Names of the parameters that a query may have."""
     first_cursor: ClassVar[str]
+    facets: ClassVar[Sequence[Facet]] = ()
     details: ClassVar[Sequence[Executable]] = ()
     """Statements that fill the tables hanging on `model`, run after each batch in its savepoint,
     with `batch` (the rows as a JSON array) and `ids` (of the rows inserted or updated)."""

@@ -84,6 +84,11 @@ def log_to(handler: logging.Handler) -> None:
         logging.getLogger(name).setLevel(quiet_level())
 
 
+def quieten() -> None:
+    """Lets only warnings and errors through, for as long as the process lasts."""
+    logging.getLogger().setLevel(logging.WARNING)
+
+
 def quiet_level() -> str:
     """Of other people's loggers: what they do is of interest only when ours is looked into."""
     level = settings.log_level()

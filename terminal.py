@@ -1,65 +1,190 @@
 """What a person sees: the progress of an import, its summary, tables of imports and errors."""
 
-from collections.abc import Sequence
-from typing import Any
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from imports import Import
-from reporting import Progress as ImportProgress
+from reporting import Progress, Reason, Standing, Work
 
-SPEED_SECONDS = 30
-"""Over which the shown speed is averaged."""
+log = logging.getLogger(__name__)
+
+BAR_SECONDS = 0.2
+LOG_SECONDS = 10
+"""Between two looks at an import's progress, for the bar and for the log."""
+
+SHOWN_ID = 8
+"""Of an import's id, in a table: enough for any command to find it."""
+
+WAIT_SECONDS = 5
+"""For which a wait is shown that does not say how long it takes."""
 
 
-class UsersPerSecond(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f} users/s")
+@cache
+def stdout() -> Console:
+    """Standard output: tables for a terminal, and in a file without colours."""
+    return Console()
 
 
-class ProgressBar:
-    """A live bar on standard error; on anything but a terminal it shows nothing."""
+@cache
+def stderr() -> Console:
+    """Standard error. One for all who write to it, or log lines would tear the bar."""
+    return Console(stderr=True)
 
-    def __init__(self, console: Console, wanted: int | None) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            UsersPerSecond(),
-            TextColumn("{task.fields[rejected]} rejected"),
-            TimeRemainingColumn(),
-            console=console,
-            speed_estimate_period=SPEED_SECONDS,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task("importing", total=wanted, rejected=0)
 
-    def __enter__(self) -> "ProgressBar":
-        self._progress.start()
+class ProgressView(Protocol):
+    """Shows how far an import is, for as long as it is entered."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def is_due(self) -> bool:
+        """Whether it is time to look again."""
+        ...
+
+    def show(self, progress: Progress) -> None: ...
+
+
+def progress_view(console: Console) -> ProgressView:
+    """A live bar in a terminal, else lines in the log."""
+    return ProgressBar(console) if console.is_terminal else ProgressLog()
+
+
+class ProgressLog:
+    """A line of the log now and then."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+
+    def __enter__(self) -> "ProgressLog":
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._progress.stop()
+        pass
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._said_at >= LOG_SECONDS
+
+    def show(self, progress: Progress) -> None:
+        self._said_at = time.monotonic()
+        now = progress.standing
+        log.info(
+            "%s of %s users",
+            now.done,
+            now.wanted,
+            extra={
+                "users_per_second": now.users_per_second,
+                "rejected": now.rejected,
+                "chunks_running": progress.running,
+                "chunks_waiting": progress.waiting,
+                "workers": now.workers,
+                "seconds_left": now.seconds_left,
+            },
+        )
+
+
+class ProgressBar:
+    """A live bar, and under it what is under way, or what is waited for."""
+
+    def __init__(self, console: Console) -> None:
+        self._waits = WaitNotice()
+        self._bar = _TwoLines(
+            self._waits,
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            _Done(),
+            _Speed(),
+            _TimeLeft(),
+            console=console,
+            expand=True,
+            transient=True,
+        )
+        self._task = self._bar.add_task("importing", total=None, standing=None)
+
+    def __enter__(self) -> "ProgressBar":
+        logging.getLogger().addHandler(self._waits)
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bar.stop()
+        logging.getLogger().removeHandler(self._waits)
+
+    def is_due(self) -> bool:
+        return True
+
+    def show(self, progress: Progress) -> None:
+        now = progress.standing
+        self._bar.detail = _detail(progress)
+        self._bar.update(
+            self._task, completed=now.done, total=now.wanted or None, standing=now, refresh=True
+        )
+
+
+class WaitNotice(logging.Handler):
+    """Keeps the newest log line that says what is waited for (`extra={"waiting": True}`).
+
+    With `seconds` the line says how long; it is shown no longer than that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = ""
+        self._until = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "waiting", False):
+            return
+        seconds: float | None = getattr(record, "seconds", None)
+        self._until = record.created + (seconds or WAIT_SECONDS)
+        self._text = escape(record.getMessage().partition("; ")[0])
+        if seconds is not None:
+            self._text += f"; waiting until {_clock(self._until)}"
 
     @property
-    def is_shown(self) -> bool:
-        return not self._progress.disable
+    def text(self) -> str | None:
+        """None when nothing is waited for."""
+        return self._text if time.time() < self._until else None
 
-    def show(self, progress: ImportProgress) -> None:
-        totals = progress.totals
-        self._progress.update(self._task, completed=totals.done, rejected=totals.rejected)
+
+class _TwoLines(Bar):
+    def __init__(self, waits: WaitNotice, *columns: ProgressColumn, **options: Any) -> None:
+        self.detail = "starting"
+        self._waits = waits
+        super().__init__(*columns, **options)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        wait = self._waits.text
+        text, style = (self.detail, "dim") if wait is None else (f"waiting: {wait}", "yellow")
+        yield Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
+class _Done(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed:,.0f} of {task.total or 0:,.0f} users")
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        standing: Standing | None = task.fields["standing"]
+        return Text(f"{standing.users_per_second if standing else 0:,} users/s")
+
+
+class _TimeLeft(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        standing: Standing | None = task.fields["standing"]
+        return Text(f"{duration(standing.seconds_left if standing else None)} left")
 
 
 def escape(text: object) -> str:
@@ -70,49 +195,176 @@ def escape(text: object) -> str:
     )
 
 
-def show_summary(console: Console, summary: dict[str, Any]) -> None:
-    table = Table(title=f"Import {summary['import_id']}: {summary['status']}", show_header=False)
+def duration(seconds: float | None) -> str:
+    """As hours, minutes and seconds; a dash where it is not known."""
+    return "-" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def show_summary(console: Console, summary: dict[str, Any], reasons: Sequence[Reason]) -> None:
+    """What an import has come to, why users were rejected, and what to type next."""
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
     for name in ("users", "imported", "updated", "skipped", "rejected", "chunks"):
         table.add_row(name, f"{summary[name]:,}")
     table.add_row("seconds", f"{summary['seconds']:.2f}")
     table.add_row("users per second", f"{summary['users_per_second']:,}")
+    console.print(f"Import {summary['import_id']}: {_words(summary['status'])}", highlight=False)
+    if summary["reason"]:
+        console.print(Text(escape(summary["reason"])))
     console.print(table)
+    if reasons:
+        show_reasons(console, reasons)
+    console.print(Text(f"Next: {next_command(summary['import_id'], summary['status'])}"))
 
 
-def show_imports(console: Console, found: Sequence[Import]) -> None:
-    table = Table(
-        "import", "state", "started", "users", "imported", "updated", "skipped", "rejected"
-    )
+def next_command(import_id: str, state: str) -> str:
+    """What is most likely wanted after an import that has come to this state."""
+    if state == "complete_with_rejects":
+        return f"python integration.py errors {import_id}"
+    if state == "complete":
+        return f"python integration.py report {import_id} --open"
+    return f"the same import command goes on; python integration.py status {import_id}"
+
+
+def show_imports(console: Console, found: Sequence[Standing]) -> None:
+    """One line each. Columns that say nothing of any of them are left out."""
+    if not found:
+        console.print("No import yet: python integration.py import")
+        return
+    is_running = any(one.state == "running" for one in found)
+    has_updated = any(one.updated for one in found)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("import", no_wrap=True)
+    table.add_column("state", min_width=8)
+    table.add_column("started", min_width=5)
+    numbers = ["users", "imported", *["updated"] * has_updated, "skipped", "rejected", "users/s"]
+    for name in (*numbers, *["left"] * is_running, "workers"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in found:
-        totals = one.totals
         table.add_row(
-            one.id,
-            one.state,
-            f"{one.started_at:%Y-%m-%d %H:%M:%S}",
-            *(
-                f"{number:,}"
-                for number in (
-                    totals.users,
-                    totals.imported,
-                    totals.updated,
-                    totals.skipped,
-                    totals.rejected,
-                )
-            ),
+            one.import_id[:SHOWN_ID],
+            _words(one.state),
+            f"{one.started_at.astimezone():%m-%d %H:%M}",
+            f"{one.users:,}",
+            f"{one.imported:,}",
+            *[f"{one.updated:,}"] * has_updated,
+            f"{one.skipped:,}",
+            f"{one.rejected:,}",
+            f"{one.users_per_second:,}",
+            *[duration(one.seconds_left)] * is_running,
+            str(one.workers),
         )
     console.print(table)
 
 
-def show_errors(console: Console, messages: Sequence[dict[str, Any]]) -> None:
-    table = Table("import", "position", "user", "stage", "field", "reason")
+def show_import(console: Console, progress: Progress, workers: Sequence[Work]) -> None:
+    """One import in detail: its numbers, its chunks by state, who did them."""
+    now = progress.standing
+    table = Table.grid(padding=(0, 2))
+    for name, value in _details(progress):
+        table.add_row(name, Text(value))
+    console.print(f"Import {now.import_id}: {_words(now.state)}", highlight=False)
+    if now.reason:
+        console.print(Text(escape(now.reason)))
+    console.print(table)
+    if workers:
+        console.print(_worker_table(workers, progress.busy))
+
+
+def show_reasons(console: Console, reasons: Sequence[Reason]) -> None:
+    """Errors by reason; the import is told only where there are several."""
+    is_of_several = len({reason.import_id for reason in reasons}) > 1
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    if is_of_several:
+        table.add_column("import", no_wrap=True)
+    table.add_column("errors", justify="right")
+    for name in ("field", "reason", "example"):
+        table.add_column(name, overflow="fold")
+    for reason in reasons:
+        table.add_row(
+            *[reason.import_id[:SHOWN_ID]] * is_of_several,
+            f"{reason.errors:,}",
+            Text(escape(reason.field or "-")),
+            Text(escape(reason.reason)),
+            Text(_example(reason)),
+        )
+    console.print(table)
+
+
+def show_errors(console: Console, messages: Iterator[dict[str, Any]]) -> None:
+    """A line each, so that a hundred thousand need no more memory than one."""
     for message in messages:
         error = message["error"]
+        where = f"{message['import_id']} {message['stage']} {message['position']}"
+        user = f" user {escape(message['user_id'])}" if message["user_id"] else ""
+        field = f"{escape(error['path'])}: " if error["path"] else ""
+        console.print(Text(f"{where}{user}: {field}{escape(error['detail'])}"), soft_wrap=True)
+
+
+def _details(progress: Progress) -> Iterator[tuple[str, str]]:
+    now = progress.standing
+    yield "from", escape(now.origin or now.source)
+    yield "started", f"{now.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    if now.finished_at is not None:
+        yield "ended", f"{now.finished_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    yield "attempt", str(now.attempt)
+    yield "users", f"{now.done:,} of {now.wanted:,}"
+    for name in ("imported", "updated", "skipped", "rejected"):
+        yield name, f"{getattr(now, name):,}"
+    yield "speed", f"{now.users_per_second:,} users/s"
+    if now.state == "running":
+        yield "time left", duration(now.seconds_left)
+    if now.next_page is not None:
+        yield "next page", str(now.next_page)
+    yield (
+        "chunks",
+        f"{now.loaded_chunks:,} loaded, {progress.running:,} running, "
+        f"{progress.waiting:,} waiting, {now.failed_chunks:,} given up",
+    )
+    yield "takeovers", str(now.takeovers)
+
+
+def _worker_table(workers: Sequence[Work], busy: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("worker", overflow="fold")
+    for name in ("running", "loaded", "given up", "users"):
+        table.add_column(name, justify="right")
+    for work in workers:
         table.add_row(
-            message["import_id"],
-            str(message["position"]),
-            escape(message["user_id"] or ""),
-            message["stage"],
-            escape(error["path"] or ""),
-            escape(error["detail"]),
+            escape(work.executor_id),
+            str(busy.count(work.executor_id)),
+            f"{work.chunks - work.failed:,}",
+            f"{work.failed:,}",
+            f"{work.users:,}",
         )
-    console.print(table)
+    return table
+
+
+def _detail(progress: Progress) -> str:
+    now = progress.standing
+    parts = [
+        f"{now.rejected:,} rejected",
+        f"chunks: {progress.running:,} running, {progress.waiting:,} waiting",
+        f"{_count(max(now.workers, len(set(progress.busy))), 'worker')}",
+    ]
+    if now.next_page is not None:
+        parts.append(f"getting page {now.next_page:,}")
+    return " · ".join(parts)
+
+
+def _example(reason: Reason) -> str:
+    user = f", user {escape(reason.example_user)}" if reason.example_user else ""
+    return f"position {reason.example_position:,}{user}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
+
+
+def _clock(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC).astimezone():%H:%M:%S}"
