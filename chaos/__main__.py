@@ -37,6 +37,9 @@ def main(
         float | None, typer.Option(envvar="MINUTES", help="Begin no round after so long.")
     ] = None,
     first: Annotated[int, typer.Option(envvar="FIRST", min=1, help="The round to begin with.")] = 1,
+    keep: Annotated[
+        bool, typer.Option("--keep", envvar="KEEP", help="Keep the logs of all rounds.")
+    ] = False,
 ) -> None:
     """Import under random failures, and check every user after each round.
 
@@ -57,14 +60,17 @@ def main(
     try:
         server.make_template(environment(folder, server.folder, {}))
         for plan in islice(_plans(seed, first, minutes), _limit(rounds, minutes)):
-            tally.outcomes.append(_play(plan, server, folder, console))
+            tally.outcomes.append(_play(plan, server, folder, console, keep=keep))
     finally:
         server.stop()
         tally.show(console)
     if tally.failed:
         console.print(f"The evidence is in {folder}: logs by round, databases in {server.folder}.")
         raise typer.Exit(VIOLATED)
-    shutil.rmtree(folder)
+    if keep:
+        console.print(f"The logs are in {folder}.")
+    else:
+        shutil.rmtree(folder)
 
 
 def _limit(rounds: int | None, minutes: float | None) -> int | None:
@@ -79,7 +85,9 @@ def _plans(seed: int, first: int, minutes: float | None) -> Iterator[RoundPlan]:
         yield plan_round(seed, number)
 
 
-def _play(plan: RoundPlan, server: Server, folder: Path, console: Console) -> Outcome:
+def _play(
+    plan: RoundPlan, server: Server, folder: Path, console: Console, *, keep: bool
+) -> Outcome:
     place = folder / f"round-{plan.number}"
     place.mkdir()
     (place / "plan").write_text(f"{plan}\n")
@@ -88,7 +96,7 @@ def _play(plan: RoundPlan, server: Server, folder: Path, console: Console) -> Ou
     if outcome.violations:
         (place / "violations").write_text("\n".join(outcome.violations))
         server.set_aside(place.name)
-    else:
+    elif not keep:
         shutil.rmtree(place)
     return outcome
 

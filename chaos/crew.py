@@ -18,7 +18,7 @@ Role = Literal["starter", "worker"]
 COMPLETE = (0, 3)
 """How a starter ends when its import is complete, with or without rejects."""
 
-RESTART_SECONDS = 0.3
+RESTART_SECONDS = 1.0
 STOP_SECONDS = 20.0
 
 

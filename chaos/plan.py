@@ -117,7 +117,7 @@ def plan_round(seed: int, number: int) -> RoundPlan:
 
 
 def _faults(draw: Random, workers: int, migrates: bool) -> Sequence[Fault]:
-    faults = [_fault(draw, workers, migrates) for _ in range(draw.randint(3, 8))]
+    faults = [_fault(draw, workers, migrates) for _ in range(draw.randint(4, 10))]
     return sorted(faults, key=lambda fault: (fault.phase, fault.fraction))
 
 
@@ -136,9 +136,9 @@ def _fault(draw: Random, workers: int, migrates: bool) -> Fault:
 
 def _kind(draw: Random, workers: int) -> Kind:
     weights = {
-        Kind.KILL_STARTER: 8,
-        Kind.KILL_WORKER: 6 if workers else 0,
-        Kind.KILL_ALL: 2,
+        Kind.KILL_STARTER: 10,
+        Kind.KILL_WORKER: 8 if workers else 0,
+        Kind.KILL_ALL: 4,
         Kind.KILL_POSTMASTER: 4,
         Kind.KILL_BACKEND: 2,
         Kind.STOP_POSTGRES: 2,

@@ -34,7 +34,7 @@ class Outcome:
     """What a round has come to.
 
     `injected` counts processes hit or connections cut, by kind; `too_late` the faults that found
-    nothing left to hit. `recovery_seconds` are from the last fault to the import's end.
+    nothing left to hit. `recovery_seconds` are from the last fault that hit the import to its end.
     """
 
     plan: RoundPlan
@@ -102,7 +102,7 @@ class _Round:
             self._crew.add("worker", ["worker", *concurrency])
 
     def _await_and_inject(self, fault: Fault) -> None:
-        deadline = time.monotonic() + MOMENT_SECONDS
+        deadline, progress = time.monotonic() + MOMENT_SECONDS, None
         while time.monotonic() < deadline:
             progress = self._tend()
             if progress is None:
@@ -118,7 +118,8 @@ class _Round:
             self._outcome.too_late += 1
             return
         self._outcome.injected[fault.kind] += done
-        self._last_fault_at = time.monotonic()
+        if progress is None or not progress.is_complete:
+            self._last_fault_at = time.monotonic()
 
     def _recover(self) -> None:
         """Waits until the import is complete, everybody knows it, and nothing is left to do."""
