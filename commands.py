@@ -343,9 +343,7 @@ def _say(error: object, status: int) -> int:
 
 def _log() -> None:
     if sys.stderr.isatty():
-        from rich.logging import RichHandler
-
-        telemetry.log_to(RichHandler(console=terminal.stderr(), show_path=False))
+        telemetry.log_to(terminal.log_handler())
     else:
         telemetry.log_to(telemetry.json_handler())
 

@@ -41,6 +41,15 @@ def stderr() -> Console:
     return Console(stderr=True)
 
 
+def log_handler() -> logging.Handler:
+    """Log lines for a person, above the bar where there is one."""
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=stderr(), show_path=False, log_time_format="%H:%M:%S")
+    handler.setFormatter(_Escaping("%(message)s"))
+    return handler
+
+
 class ProgressView(Protocol):
     """Shows how far an import is, for as long as it is entered."""
 
@@ -147,14 +156,19 @@ class WaitNotice(logging.Handler):
             return
         seconds: float | None = getattr(record, "seconds", None)
         self._until = record.created + (seconds or WAIT_SECONDS)
-        self._text = escape(record.getMessage().partition("; ")[0])
-        if seconds is not None:
-            self._text += f"; waiting until {_clock(self._until)}"
+        until = "" if seconds is None else f" until {_clock(self._until)}"
+        self._text = f"waiting{until}: {escape(record.getMessage().partition('; ')[0])}"
 
     @property
     def text(self) -> str | None:
         """None when nothing is waited for."""
         return self._text if time.time() < self._until else None
+
+
+class _Escaping(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n")
+        return "\n".join(escape(line) for line in lines)
 
 
 class _TwoLines(Bar):
@@ -166,7 +180,7 @@ class _TwoLines(Bar):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         wait = self._waits.text
-        text, style = (self.detail, "dim") if wait is None else (f"waiting: {wait}", "yellow")
+        text, style = (self.detail, "dim") if wait is None else (wait, "yellow")
         yield Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
