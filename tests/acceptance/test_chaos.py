@@ -15,7 +15,9 @@ from chaos.plan import RoundPlan, plan_round
 from chaos.workload import offered
 from tests.support.programs import PYTHON, Importer, Programs
 
-SEED = "7"
+SEED = "97"
+"""Its first round cuts connections at the start-up, then kills the worker, the starter and
+PostgreSQL while chunks are loaded."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.timeout(300)  # it starts a dozen processes, one after the other
 def test_nothing_is_lost_or_doubled_in_a_short_run(programs: Programs) -> None:
-    result = programs.run(PYTHON, "-m", "chaos", "--seed", SEED, "--rounds", "2", timeout=170)
+    result = programs.run(PYTHON, "-m", "chaos", "--seed", SEED, "--rounds", "1", timeout=280)
     assert result.status == 0, result.stdout
     assert f"SEED={SEED}" in result.stdout
     assert "rounds with a violation" in result.stdout
