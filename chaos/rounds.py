@@ -168,6 +168,7 @@ class _Round:
 
     def _stop(self) -> None:
         self._watch.close()
+        self._server.start()
         for member in self._crew.members:
             if member.is_paused:
                 member.wake()

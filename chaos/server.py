@@ -28,7 +28,7 @@ OWN_NAME = "chaos"
 
 
 class Server:
-    """Started when it is made. What `down` stopped is started again by `tend`, when it is due,
+    """Started when it is made. What was ended is started again by `tend`, when it is due,
     or by a process of the round that finds it gone.
     """
 
@@ -107,17 +107,23 @@ class Server:
         return True
 
     def cut_connections(self, choice: float) -> int:
-        """Cuts a part of the sessions, at least one; returns how many."""
+        """Cuts a part of the sessions, at least one where there are any; returns how many."""
         pids = self._backends()
         chosen = pids[: 1 + int(choice * len(pids))]
         with self.connect() as connection:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [chosen])
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [chosen]
+            )
         return len(chosen)
 
     def tend(self) -> None:
         if self._due is not None and time.monotonic() >= self._due:
-            self._due = None
-            postgres.ensure_running(self._folder)
+            self.start()
+
+    def start(self) -> None:
+        """Starts it where it does not run."""
+        self._due = None
+        postgres.ensure_running(self._folder)
 
     def stop(self) -> None:
         postgres.stop(self._folder)
