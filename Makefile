@@ -3,7 +3,7 @@
 # Another Python than the one found: make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long chaos check format lock upgrade pgcli clean
+.PHONY: help run test test-long test-browser chaos check format lock upgrade pgcli clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -14,7 +14,7 @@ IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)"
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r target text; do \
-	    printf '  make %-9s %s\n' "$$target" "$$text"; done
+	    printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 run: $(VENV)/runtime.stamp  ## import the 5,000 users of data/data.json
 	@$(IN_VENV) dbos start
@@ -24,6 +24,9 @@ test: $(VENV)/dev.stamp  ## run the tests (make test ARGS="-k takeover" for some
 
 test-long: $(VENV)/dev.stamp  ## run the tests that take long: more moments, longer outages
 	@$(IN_VENV) pytest -m long --timeout=900 $(ARGS)
+
+test-browser: $(VENV)/dev.stamp  ## look at the report with a real Chromium
+	@$(IN_VENV) pytest -m browser --numprocesses=0 $(ARGS)
 
 chaos: $(VENV)/dev.stamp  ## import under random failures (make chaos SEED=7 ROUNDS=50, or MINUTES=20)
 	@$(IN_VENV) python -m chaos

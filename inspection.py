@@ -88,6 +88,34 @@ def errors(
             terminal.show_errors(terminal.stdout(), reporting.errors(session, which))
 
 
+@app.command("report")
+def report_(
+    import_id: ImportId = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="The file; report-IMPORT.html otherwise.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Write an HTML file on an import, the newest where none is named: its course, its data.
+
+    Example: python integration.py report --output report.html
+    """
+    # Imported here: what draws the charts takes a second that only this command should cost.
+    import report
+
+    with read_session() as session:
+        this = reporting.find_import(session, import_id)
+        page = report.render(session, this)
+    file = output or Path(f"report-{this.id}.html")
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--output") from None
+    print(file)
+    if open_:
+        typer.launch(str(file.absolute()))
+
+
 def _show_reasons(reasons: Sequence[Reason], as_json: bool) -> None:
     if as_json:
         _print_json([asdict(reason) for reason in reasons])

@@ -341,6 +341,13 @@ def shares(session: Session, this: Import, model: type[Base], facet: Facet) -> l
     ]
 
 
+def written_rows(session: Session, this: Import, model: type[Base]) -> int:
+    """Rows that no later import has written since."""
+    import_id = model.__table__.c.import_id
+    count = select(func.count()).select_from(model).where(import_id == this.id)
+    return session.scalar(count) or 0
+
+
 def missing_values(session: Session, this: Import, model: type[Base]) -> list[Share]:
     """Columns in which rows that an import wrote have no value or an empty one."""
     columns = model.__table__.columns

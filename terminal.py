@@ -25,6 +25,9 @@ LOG_SECONDS = 10
 SHOWN_ID = 8
 """Of an import's id, in a table: enough for any command to find it."""
 
+WIDE = 100
+"""Columns of a terminal from which a date and a time fit into one line of a table."""
+
 WAIT_SECONDS = 5
 """For which a wait is shown that does not say how long it takes."""
 
@@ -210,8 +213,10 @@ def escape(text: object) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """As hours, minutes and seconds; a dash where it is not known."""
-    return "-" if seconds is None else str(timedelta(seconds=round(seconds)))
+    """As hours (where there are any), minutes and seconds; a dash where it is not known."""
+    if seconds is None:
+        return "-"
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:")
 
 
 def show_summary(console: Console, summary: dict[str, Any], reasons: Sequence[Reason]) -> None:
@@ -251,7 +256,7 @@ def show_imports(console: Console, found: Sequence[Standing]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("import", no_wrap=True)
     table.add_column("state", min_width=8)
-    table.add_column("started", min_width=5)
+    table.add_column("when", width=None if console.width >= WIDE else len("12-31"))
     numbers = ["users", "imported", *["updated"] * has_updated, "skipped", "rejected", "users/s"]
     for name in (*numbers, *["left"] * is_running, "workers"):
         table.add_column(name, justify="right", no_wrap=True)
