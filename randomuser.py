@@ -340,7 +340,8 @@ def _without_password(record: bytes) -> bytes:
         return msgspec.json.encode(_drop_passwords(msgspec.json.decode(record)))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         text = record.decode("utf-8", "backslashreplace")
-        return _PASSWORD_LIKE.sub("(password)", text).encode()
+        # What was a member stays one, so that the reason can still name the field at fault.
+        return _PASSWORD_LIKE.sub('(password)": ""', text).encode()
 
 
 def _may_hold_password(record: bytes) -> bool:

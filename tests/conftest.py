@@ -1,10 +1,12 @@
 """What the tests share: a real PostgreSQL, the API's stand-in, and the programs as processes."""
 
+import os
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 import database
 from tests.standin import Standin
@@ -14,6 +16,11 @@ from tests.support.programs import PROJECT, Importer, Programs, clean_environmen
 
 NOWHERE = "http://127.0.0.1:9/api/1.4/"
 """Port 9 takes no connection: a test that has no stand-in asks nobody."""
+
+
+hypothesis_settings.register_profile("short", max_examples=200, deadline=None)
+hypothesis_settings.register_profile("long", max_examples=10_000, deadline=None)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "short")
 
 
 @pytest.fixture(scope="session")
