@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
@@ -82,6 +83,14 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
     nat: Annotated[
         str | None, typer.Option(envvar="IMPORT_NAT", help="Only these nationalities: us,fr")
     ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            envvar="IMPORT_PARAMETER",
+            help="One that the API of --source has; repeatable.",
+        ),
+    ] = None,
     input_: Annotated[
         Path | None,
         typer.Option("--input", envvar="IMPORT_INPUT", help="A .json or .jsonl file, also as .gz."),
@@ -120,10 +129,10 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
         raise typer.BadParameter(
             f"--batch-size {batch_size} is larger than --chunk-size {chunk_size}"
         )
-    parameters = {"seed": seed, "nat": nat}
+    source = load(source_name)
     options = ImportOptions(
         count=count,
-        parameters=tuple((name, value) for name, value in parameters.items() if value),
+        parameters=_parameters(source, parameter or [], {"seed": seed, "nat": nat}),
         input=input_,
         refresh=refresh,
         again=again,
@@ -136,7 +145,7 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
     workflows: Workflows = context.obj
     summary = run_import(
         workflows,
-        load(source_name),
+        source,
         options,
         concurrency or settings.DEFAULT_CONCURRENCY,
         terminal.progress_view(Console(quiet=True) if quiet else terminal.stderr()),
@@ -146,6 +155,22 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
     elif not quiet:
         _show_summary(summary)
     raise typer.Exit(EXIT_STATUS.get(summary["status"], NOT_COMPLETE))
+
+
+def _parameters(
+    source: Source, assignments: Sequence[str], named: Mapping[str, str | None]
+) -> tuple[tuple[str, str], ...]:
+    """Those given, in either way. Raises typer.BadParameter for one that the source has not."""
+    given = {name: value for name, value in named.items() if value}
+    for assignment in assignments:
+        name, sign, value = assignment.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"--parameter {assignment}: expected NAME=VALUE")
+        given[name] = value
+    if foreign := sorted(given.keys() - set(source.parameters)):
+        known = ", ".join(source.parameters) or "none"
+        raise typer.BadParameter(f"{source.name} has no parameter {foreign[0]}; it has: {known}")
+    return tuple(given.items())
 
 
 def run_import(
@@ -160,6 +185,7 @@ def run_import(
     stop.listen()
     plan = planning.plan_import(source, options)
     bring_up_to_date()
+    database.require_table(database.database().engine, source.table(), source.alembic_config)
     this, is_new = transaction("find_or_create_import", imports.find_or_create, plan, options.again)
     if this.state in imports.COMPLETE:
         return _report_complete(this, source)

@@ -13,7 +13,7 @@ import psycopg
 import sqlalchemy
 from dbos import DBOSClient, DBOSPortableJSONSerializer, SQLAlchemyDatasource
 from dbos import error as dbos_error
-from sqlalchemy import Connection, Engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Table, event, make_url, text
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
@@ -228,6 +228,15 @@ def require_current(engine: Engine) -> None:
     """Raises NotMigrated."""
     if not is_current(engine):
         raise NotMigrated(_not_migrated(engine.url))
+
+
+def require_table(engine: Engine, table: Table, alembic_config: str) -> None:
+    """Raises NotMigrated with the command that makes the table."""
+    if not sqlalchemy.inspect(engine).has_table(table.name, table.schema):
+        raise NotMigrated(
+            f"The table {table.fullname} is not there: run "
+            f"`alembic -c {alembic_config} upgrade head`, then this again."
+        )
 
 
 def migrate() -> None:

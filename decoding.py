@@ -64,7 +64,8 @@ def _malformed(record: bytes, error: Exception, within: str) -> RecordError:
 
 
 def _refuse_nul(decoded: object, within: str) -> None:
-    for path, value in _leaves(msgspec.to_builtins(decoded), within):
+    # A part left as text (msgspec.Raw) is decoded, and looked at, on its own.
+    for path, value in _leaves(msgspec.to_builtins(decoded, enc_hook=lambda _: None), within):
         if isinstance(value, str) and "\0" in value:
             raise RecordError(path, "Expected text without U+0000, which PostgreSQL can't store")
 

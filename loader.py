@@ -368,7 +368,7 @@ def _slices(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
 @cache
 def _statement(source: type[Source], on_conflict: OnConflict) -> Executable:
     """One INSERT for a batch of any size: its rows are one parameter, a JSON array."""
-    table = source.model.metadata.tables[source.model.__tablename__]
+    table = source.table()
     names = [name for name in source.row_type.__struct_fields__ if name in table.columns]
     rows = recordset(table.fullname, names)
     statement = insert(source.model).from_select(

@@ -66,14 +66,14 @@ def stage_fetched(source: Source, this: Import, number: int, cursor: str) -> str
 
     May run again after a crash: a page that is staged is not fetched anew.
     """
-    query = Query(this.plan.url or "", this.plan.count or 0, this.plan.parameters)
+    query = Query(this.plan.url or "", this.plan.count, this.plan.parameters)
     staged = transaction("find_page", _find, this, number)
     if staged is not None:
         transaction("enqueue_chunks", _enqueue_remaining, this, number)
         return staged.next_cursor
     with telemetry.span("fetch_page", **{"import.id": this.id, "import.page": number}):
         page = source.fetch(query, cursor)
-    if cursor == source.first_cursor and page.next_cursor is None:
+    if source.is_cached and cursor == source.first_cursor and page.next_cursor is None:
         write_cache(settings.cache_file(), page.body)
     _stage_page(source, this, number, page.next_cursor, page.records)
     return page.next_cursor
@@ -214,6 +214,8 @@ def _stage(
             import_id=this.id, page=number, next_cursor=next_cursor, payload=payload
         )
     )
+    if not records:
+        return
     session.execute(
         insert(Chunks),
         [

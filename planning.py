@@ -19,9 +19,10 @@ def plan_import(source: Source, options: ImportOptions) -> Plan:
     """
     if options.input is not None:
         return _file_plan(source, options, options.input)
-    cache = settings.cache_file()
-    if not options.refresh and not options.parameters and _holds(source, cache, options.count):
-        return _file_plan(source, options, cache)
+    if source.is_cached and not options.refresh and not options.parameters:
+        cache = settings.cache_file()
+        if _holds(source, cache, options.count):
+            return _file_plan(source, options, cache)
     return _query_plan(source, options)
 
 

@@ -182,6 +182,7 @@ class RandomUser(Source):
     default_url = "https://randomuser.me/api/1.4/"
     page_size = MAX_RESULTS
     default_count = MAX_RESULTS
+    is_cached = True
     parameters = ("seed", "nat")
     first_cursor = "1"
     facets = (Facet("nat", "nationality"), Facet("age", "age", step=5))
@@ -190,7 +191,7 @@ class RandomUser(Source):
         """With a seed: the same seed, page and results give the same users."""
         if _pages(query) > MAX_PAGES:
             raise SourceError(
-                f"{query.count:,} users are more than one seed of the API gives "
+                f"{_count(query):,} users are more than one seed of the API gives "
                 f"({MAX_PAGES:,} pages of {MAX_RESULTS:,}); import them in parts, by seeds"
             )
         seed = query.parameters.get("seed") or secrets.token_hex(8)
@@ -199,8 +200,8 @@ class RandomUser(Source):
     def fetch(self, query: Query, cursor: str) -> Page:
         """A page by its number: all have the same size, or they would overlap."""
         number, pages = int(cursor), _pages(query)
-        size = math.ceil(query.count / pages)
-        wanted = min(size, query.count - (number - 1) * size)
+        size = math.ceil(_count(query) / pages)
+        wanted = min(size, _count(query) - (number - 1) * size)
         asked = {**query.parameters, "results": str(size), "page": str(number)}
 
         def parse(body: bytes) -> Page:
@@ -233,17 +234,17 @@ def api_url() -> str:
 
 
 def _pages(query: Query) -> int:
-    return math.ceil(query.count / MAX_RESULTS)
+    return math.ceil(_count(query) / MAX_RESULTS)
+
+
+def _count(query: Query) -> int:
+    """As large as is asked for: the API makes users up without end."""
+    return query.count or MAX_RESULTS
 
 
 def _answer(body: bytes) -> Answer:
     """Raises Unavailable for what a failing service sends in place of an answer."""
-    try:
-        answer = _answers.decode(body)
-    except msgspec.ValidationError as error:
-        raise WrongAnswer(f"that JSON is no answer of {RandomUser.name}: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Unavailable(f"no valid JSON: {error}") from None
+    answer = client.decode(_answers, body, RandomUser.name)
     if answer.error is not None:
         raise Unavailable(f"the API says: {answer.error}")
     if answer.results is None:

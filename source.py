@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
-from sqlalchemy import Executable
+from sqlalchemy import Executable, Table
 
 from models import Base
 
@@ -32,10 +32,10 @@ class RecordError(Exception):
 
 @dataclass(frozen=True)
 class Query:
-    """A request for records: the API's address, how many, and the source's own parameters."""
+    """A request for records: the API's address, how many (None: all), the source's parameters."""
 
     url: str
-    count: int
+    count: int | None
     parameters: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,19 +82,30 @@ class Source(ABC):
     name: ClassVar[str]
     """Of the module whose `SOURCE` it is."""
     model: ClassVar[type[Base]]
+    """Of its table: the columns of `row_type`, and `import_id` and `imported_at` beside them."""
+    alembic_config: ClassVar[str] = "migrations/alembic.ini"
+    """What Alembic makes its tables by, from the project's folder."""
     row_type: ClassVar[type[Row]]
     url_variable: ClassVar[str]
     default_url: ClassVar[str]
     page_size: ClassVar[int]
     """Records in a page, at most: also in a page made of a file."""
-    default_count: ClassVar[int]
-    parameters: ClassVar[Sequence[str]]
+    default_count: ClassVar[int | None] = None
+    """Records wanted where nobody says how many; None: all that the API has."""
+    is_cached: ClassVar[bool] = False
+    """Whether an answer of one page is kept in `IMPORT_CACHE`, and taken from there."""
+    parameters: ClassVar[Sequence[str]] = ()
     """Names of the parameters that a query may have."""
     first_cursor: ClassVar[str]
     facets: ClassVar[Sequence[Facet]] = ()
     details: ClassVar[Sequence[Executable]] = ()
     """Statements that fill the tables hanging on `model`, run after each batch in its savepoint,
     with `batch` (the rows as a JSON array) and `ids` (of the rows inserted or updated)."""
+
+    @classmethod
+    def table(cls) -> Table:
+        """That of `model`."""
+        return cast(Table, cls.model.__table__)
 
     def pinned(self, query: Query) -> Query:
         """The query made repeatable: with what the API would make up anew at each request."""
