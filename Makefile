@@ -3,11 +3,11 @@
 # Another Python than the one found: make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-browser chaos check format lock upgrade pgcli clean
+.PHONY: help run test test-long test-browser chaos bench check format lock upgrade pgcli clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
-LOCKS := requirements/runtime.txt requirements/dev.txt
+LOCKS := requirements/runtime.txt requirements/dev.txt requirements/bench.txt
 
 # `dbos start` runs the `python` on PATH, whatever virtual environment it was called from.
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)"
@@ -30,6 +30,9 @@ test-browser: $(VENV)/dev.stamp  ## look at the report with a real Chromium
 
 chaos: $(VENV)/dev.stamp  ## import under random failures (make chaos SEED=7 ROUNDS=50, or MINUTES=20)
 	@$(IN_VENV) python -m chaos
+
+bench: $(VENV)/dev.stamp $(VENV)/bench.stamp  ## measure against others (make bench USERS=2000 ROUNDS=1)
+	@$(IN_VENV) python -m benchmarks.run --users $(or $(USERS),50000) --rounds $(or $(ROUNDS),3)
 
 check: $(VENV)/dev.stamp  ## lint, check the format, the types and who imports whom
 	@$(IN_VENV) ruff check

@@ -1,0 +1,133 @@
+"""Who takes part: what each one runs, and what it guarantees after a kill −9."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import data
+
+COMPLETE, WITH_REJECTS = 0, 3
+"""Exit statuses of the importer."""
+
+ALL_OR_NOTHING = "None of it, or all. It begins anew, and one bad record ends it."
+CHUNK_BY_CHUNK = "Each record once, as a row or as an error; it goes on with the next chunk."
+
+CONCURRENCY = ("--concurrency", "2")
+TUNED = ("--batch-size", "2500", "--chunk-size", "2500", *CONCURRENCY)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to import users."""
+
+    name: str
+    command: Sequence[str]
+    """The arguments of Python, without what tells the users."""
+    after_a_kill: str
+    """What the table holds after a kill −9 and the same command once more."""
+    bad: float = 0
+    """The share of records that can't go in."""
+    workers: int = 0
+    """Processes that help, ready before the clock is started."""
+    from_api: bool = False
+    """Whether it fetches the users from the API, not from a file."""
+    table: str = "random_users"
+
+    @property
+    def is_ours(self) -> bool:
+        return self.command[0] == "integration.py"
+
+    @property
+    def statuses(self) -> Sequence[int]:
+        """With which it may end."""
+        return (WITH_REJECTS,) if self.bad else (COMPLETE,)
+
+    @property
+    def worker_command(self) -> Sequence[str]:
+        concurrency = CONCURRENCY if CONCURRENCY[0] in self.command else ()
+        return ["integration.py", "worker", *concurrency]
+
+    def command_for(self, path: Path, users: int) -> list[str]:
+        if self.from_api:
+            return [*self.command, "--refresh", "--seed", data.SEED, "--count", str(users)]
+        if self.is_ours:
+            return [*self.command, "--input", str(path)]
+        module, *options = self.command
+        return ["-m", f"benchmarks.contenders.{module}", str(path), *options]
+
+
+def ours(
+    name: str, *options: str, bad: float = 0, workers: int = 0, from_api: bool = False
+) -> Contender:
+    """The importer with some options, and nothing else about it changed."""
+    command = ["integration.py", "import", "--json", *options]
+    return Contender(name, command, CHUNK_BY_CHUNK, bad, workers, from_api)
+
+
+COPY_LIMIT = Contender("limit: one COPY", ["copy_limit"], ALL_OR_NOTHING)
+DEFAULT = ours("ours")
+DEFAULT_TWO = ours("ours, two processes", workers=1)
+TUNED_ONE = ours("ours, tuned", *TUNED)
+TUNED_TWO = ours("ours, tuned, two processes", *TUNED, workers=1)
+WITH_BAD = (
+    ours("ours, 1 % bad", bad=0.01),
+    ours("ours, 10 % bad", bad=0.1),
+    ours("ours, tuned, 1 % bad", *TUNED, bad=0.01),
+    ours("ours, tuned, 10 % bad", *TUNED, bad=0.1),
+)
+DLT = Contender(
+    "dlt, append",
+    ["dlt_pipeline", "append"],
+    "All of them, the users of an interrupted load twice where it had committed in part.",
+    table="dlt.random_users",
+)
+WORKFLOWS = Contender(
+    "DBOS, a workflow per 10",
+    ["dbos_workflows"],
+    "All of them: what was in hand is inserted again, and refused by its key.",
+)
+
+CONTENDERS = (
+    COPY_LIMIT,
+    Contender("script: one executemany", ["script"], ALL_OR_NOTHING),
+    TUNED_TWO,
+    TUNED_ONE,
+    DEFAULT_TWO,
+    DEFAULT,
+    *WITH_BAD,
+    Contender(
+        "dlt, Arrow and CSV",
+        ["dlt_pipeline", "arrow"],
+        "As appended.",
+        table="dlt.random_users",
+    ),
+    DLT,
+    Contender(
+        "dlt, merge",
+        ["dlt_pipeline", "merge"],
+        "Each once, by its key; the interrupted load is done again as a whole.",
+        table="dlt.random_users",
+    ),
+    Contender(
+        "procrastinate, a job per 500",
+        ["procrastinate_jobs", "500"],
+        "Jobs in hand stay so until somebody retries them; the file is deferred once more.",
+    ),
+    Contender(
+        "procrastinate, a job per 10", ["procrastinate_jobs", "10"], "As with 500 users in a job."
+    ),
+    Contender(
+        "DBOS, a step per 10",
+        ["dbos_steps"],
+        "All of them: the step in hand is run again, and refused by its keys.",
+    ),
+    WORKFLOWS,
+)
+
+GROWING = (
+    ours("ours, two processes, from .jsonl", workers=1),
+    ours("ours, two processes, from the API", workers=1, from_api=True),
+    ours("ours, tuned, two processes, from .jsonl", *TUNED, workers=1),
+    ours("ours, tuned, two processes, from the API", *TUNED, workers=1, from_api=True),
+)
+"""Those whose time and memory are followed as the number of users grows."""
