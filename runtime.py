@@ -25,6 +25,7 @@ from database import Database, NotMigrated
 from imports import Import
 from liveness import Presence
 from pages import CHUNK_WORKFLOW
+from settings import CHUNK_POLLING_SECONDS, TAKEOVER_POLLING_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -117,16 +118,16 @@ def end(status: int) -> None:
 
 def _register_queues(client: DBOSClient, concurrency: int | None) -> None:
     """Before launch: DBOS looks for new queues only once a second."""
-    at_a_time = {
-        settings.CHUNK_QUEUE: concurrency or settings.DEFAULT_CONCURRENCY,
-        settings.SUSPECT_QUEUE: 1,
-        settings.IMPORT_QUEUE: None,
-    }
-    for name, worker_concurrency in at_a_time.items():
+    queues = (
+        (settings.CHUNK_QUEUE, concurrency or settings.DEFAULT_CONCURRENCY, CHUNK_POLLING_SECONDS),
+        (settings.SUSPECT_QUEUE, 1, TAKEOVER_POLLING_SECONDS),
+        (settings.IMPORT_QUEUE, None, TAKEOVER_POLLING_SECONDS),
+    )
+    for name, worker_concurrency, polling_seconds in queues:
         client.register_queue(
             name,
             worker_concurrency=worker_concurrency,
-            polling_interval_sec=settings.QUEUE_POLLING_SECONDS,
+            polling_interval_sec=polling_seconds,
             on_conflict="never_update" if concurrency is None else "always_update",
         )
 

@@ -19,7 +19,10 @@ CHUNK_QUEUE = "chunks"
 SUSPECT_QUEUE = "suspect_chunks"
 """Chunks whose worker has died run here, one at a time, so that a poisonous one is found alone."""
 
-QUEUE_POLLING_SECONDS = 0.05
+CHUNK_POLLING_SECONDS = 0.05
+TAKEOVER_POLLING_SECONDS = 0.5
+"""Of the queues that only takeovers fill: each look costs time, here and in PostgreSQL."""
+
 DEFAULT_SOURCE = "randomuser"
 DEFAULT_CONCURRENCY = 2
 DEFAULT_BATCH_SIZE = 10
