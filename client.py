@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
-import msgspec
 import requests
 import tenacity
 
@@ -62,18 +61,6 @@ def get(url: str, parameters: Mapping[str, str], parse: Callable[[bytes], T]) ->
         reraise=True,
     )
     return retrying(lambda: parse(_body(url, parameters)))
-
-
-def decode(decoder: msgspec.json.Decoder[T], body: bytes, api: str) -> T:
-    """The answer in a body. Raises Unavailable for no valid JSON, such as the page of a proxy in
-    front of a failing API, and WrongAnswer for JSON of another shape.
-    """
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise WrongAnswer(f"that JSON is no answer of {api}: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Unavailable(f"no valid JSON: {error}") from None
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, api: str) -> T:
