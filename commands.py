@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, PortableWorkflowError, SetWorkflowID, WorkflowHandle
+from dbos import error as dbos_error
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -55,7 +56,20 @@ TOP_REASONS = 5
 """Shown when an import ends."""
 
 RESULT_POLL_SECONDS = 0.02
-EXPECTED = (DatabaseError, PostgresError, SourceError, ImportNotFound)
+
+
+class Cancelled(Exception):
+    """Somebody cancelled the import while this process waited for it."""
+
+
+EXPECTED = (
+    Cancelled,
+    DatabaseError,
+    PostgresError,
+    SourceError,
+    ImportNotFound,
+    PortableWorkflowError,
+)
 
 
 class OnConflict(StrEnum):
@@ -226,7 +240,9 @@ def _startable(this: Import) -> Import:
 def _start(workflows: Workflows, this: Import) -> "Future[dict[str, Any]]":
     """Starts the import's workflow, or joins it where it is under way, in whatever process."""
     with telemetry.in_import(this.id, this.attempt), SetWorkflowID(this.workflow_id):
-        handle = DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
+        DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
+    # As the database has it: a workflow that is cancelled ends there before it ends here.
+    handle: WorkflowHandle[dict[str, Any]] = DBOS.retrieve_workflow(this.workflow_id)
     waiter = ThreadPoolExecutor(1, thread_name_prefix="result")
     return waiter.submit(handle.get_result, polling_interval_sec=RESULT_POLL_SECONDS)
 
@@ -237,8 +253,14 @@ def _watch(
     client = database.database().client
     with view:
         while True:
-            with suppress(NotYet):
+            try:
                 return result.result(timeout=terminal.BAR_SECONDS)
+            except NotYet:
+                pass
+            except dbos_error.DBOSAwaitedWorkflowCancelledError:
+                raise Cancelled(
+                    f"Import {this.id} was cancelled; the same command goes on with it."
+                ) from None
             if stop.wait(0):
                 raise Interrupted(
                     f"Stopped; import {this.id} goes on when the same command is started again."
