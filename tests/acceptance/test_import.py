@@ -1,13 +1,133 @@
-"""An import from its command to its rows."""
+"""An import as a command: what it says, how it ends, and what starting it again does."""
 
+from pathlib import Path
+
+import pytest
+
+from tests.standin import Standin
 from tests.support.databases import Sql
 from tests.support.programs import Importer
+from tests.support.users import lines_of, users
+
+SUMMARY = {
+    "import_id",
+    "status",
+    "users",
+    "imported",
+    "updated",
+    "skipped",
+    "rejected",
+    "chunks",
+    "seconds",
+    "users_per_second",
+}
 
 
-def test_imports_the_cache_once(importer: Importer, sql: Sql) -> None:
-    result = importer.run("import", "--json")
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "users.jsonl"
+    path.write_bytes(lines_of([*users(29), b"{}"]))
+    return path
 
-    assert result.status == 0
-    assert result.json()["imported"] == 5_000
-    assert sql.value("SELECT count(*) FROM random_users") == 5_000
-    assert sql.value("SELECT count(*) FROM errors") == 0
+
+def test_json_is_one_object_and_the_last_line(importer: Importer, file: Path) -> None:
+    result = importer.run("import", "--input", file, "--chunk-size", "10", "--json")
+
+    assert len(result.stdout.splitlines()) == 1
+    summary = result.json()
+    assert summary.keys() >= SUMMARY
+    assert (summary["users"], summary["imported"], summary["rejected"]) == (30, 29, 1)
+    assert (summary["status"], summary["chunks"]) == ("complete_with_rejects", 3)
+    assert summary["seconds"] > 0
+    assert summary["users_per_second"] > 0
+
+
+def test_log_lines_are_json_once_each_with_their_import(importer: Importer, file: Path) -> None:
+    result = importer.run("import", "--input", file, env={"LOG_LEVEL": "DEBUG"})
+
+    lines = result.stderr.splitlines()
+    assert len(result.logs()) == len(lines), "nothing but JSON lines"
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in result.logs())
+    of_dbos = [line for line in lines if '"logger": "dbos"' in line]
+    assert of_dbos
+    assert len(of_dbos) == len(set(of_dbos))
+    [begun] = [line for line in result.logs() if line["message"].endswith(" begins")]
+    assert begun["import"] == begun["message"].split()[1]
+
+
+def test_the_environment_sets_what_the_options_do(importer: Importer) -> None:
+    env = {"IMPORT_COUNT": "30", "IMPORT_CHUNK_SIZE": "10", "IMPORT_JSON": "1"}
+
+    result = importer.run(env=env)
+
+    assert (result.status, result.json()["chunks"], result.json()["users"]) == (0, 3, 30)
+
+
+def test_again_runs_a_complete_import_anew(importer: Importer, sql: Sql) -> None:
+    first = importer.run("import", "--count", "30", "--json").json()
+
+    again = importer.run("import", "--count", "30", "--json", "--again").json()
+
+    assert (again["imported"], again["skipped"]) == (0, 30)
+    assert again["import_id"] != first["import_id"]
+    assert sql.value("SELECT count(*) FROM random_users") == 30
+
+
+def test_an_emptied_table_is_said(importer: Importer, sql: Sql) -> None:
+    importer.run("import", "--count", "30")
+    sql("TRUNCATE random_users")
+
+    told = importer.run("import", "--count", "30")
+    again = importer.run("import", "--count", "30", "--again", "--json")
+
+    assert told.status == 1
+    assert "30 of the rows it wrote are gone" in told.stderr
+    assert "--again" in told.stderr
+    assert again.json()["imported"] == 30
+
+
+def test_a_database_without_tables_gets_them(importer: Importer, empty_postgres_url: str) -> None:
+    result = importer.run(
+        "import", "--count", "30", "--json", env={"POSTGRES_URL": empty_postgres_url}
+    )
+
+    assert (result.status, result.json()["imported"]) == (0, 30)
+
+
+def test_check_tells_what_would_be_rejected_and_writes_nothing(
+    importer: Importer, sql: Sql, file: Path
+) -> None:
+    result = importer.run("check", file)
+
+    assert result.status == 3
+    assert "29: $.gender: Object missing required field `gender`" in result.stdout
+    assert "30 users, 1 would be rejected" in result.stdout
+    assert sql.value("SELECT count(*) FROM imports") == 0
+
+
+def test_errors_are_lines_to_mend(importer: Importer, file: Path) -> None:
+    importer.run("import", "--input", file)
+
+    result = importer.run("errors", "--jsonl")
+
+    assert len(result.stdout.splitlines()) == 1
+    message = result.json()
+    assert (message["position"], message["error"]["path"]) == (29, "$.gender")
+
+
+def test_cancel_stops_an_import_until_it_is_started_again(
+    importer: Importer, sql: Sql, api: Standin
+) -> None:
+    command = ("import", "--count", "40", "--seed", "cancelled", "--json")
+    api.stop()
+    running = importer.spawn(*command)
+    running.wait_for("trying again")
+    import_id = sql.value("SELECT id FROM imports")
+
+    cancelled = importer.run("cancel", import_id[:6])
+
+    assert cancelled.status == 0, cancelled.stderr
+    assert f"Import {import_id} is cancelled" in cancelled.stdout
+    assert running.wait().status == 1
+    api.start()
+    assert importer.run(*command).json()["imported"] == 40

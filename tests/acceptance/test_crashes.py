@@ -1,0 +1,121 @@
+"""SIGKILL at moments that the database tells, each followed by a new start; and Ctrl-C."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.standin import Standin, faults
+from tests.support.databases import Sql
+from tests.support.exactly_once import (
+    SMALL_CHUNKS,
+    UsersFile,
+    assert_exactly_once,
+    is_complete,
+    loaded_chunks,
+    work_in_hand,
+    write_users,
+)
+from tests.support.programs import Importer, Process
+from tests.support.waiting import until
+
+INTERRUPTED = 130
+
+MOMENTS = {
+    "the import is known": "SELECT 1 FROM imports",
+    "its workflow runs": "SELECT 1 FROM dbos.workflow_status WHERE name = 'import_users'",
+    "a page is staged": "SELECT 1 FROM staged_pages",
+    "a chunk is in hand": "SELECT 1 FROM dbos.workflow_status"
+    " WHERE name = 'import_chunk' AND status = 'PENDING'",
+    **{
+        f"{chunks} chunks are loaded": "SELECT 1 FROM chunks WHERE loaded_at IS NOT NULL"
+        f" HAVING count(*) >= {chunks}"
+        for chunks in (2, 12, 24, 36, 48, 59)
+    },
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> UsersFile:
+    """60 chunks of 25."""
+    return write_users(tmp_path, 1_500, broken_every=300)
+
+
+def start(importer: Importer, file: UsersFile) -> Process:
+    return importer.spawn("import", "--input", file.path, *SMALL_CHUNKS, "--json")
+
+
+def test_killed_at_ten_moments_and_started_again_each_time(
+    importer: Importer, sql: Sql, file: UsersFile
+) -> None:
+    assert len(MOMENTS) == 10
+    for moment, has_come in MOMENTS.items():
+        running = start(importer, file)
+        until(lambda has_come=has_come: sql(has_come), moment)  # type: ignore[misc]
+        running.kill()
+
+    result = start(importer, file).wait()
+
+    assert result.status == 3, result.stderr
+    assert_exactly_once(sql, file)
+
+
+def test_a_worker_finishes_what_a_starter_left_for_good(
+    importer: Importer, sql: Sql, file: UsersFile
+) -> None:
+    starter = start(importer, file)
+    until(lambda: loaded_chunks(sql) >= 5, "5 chunks are loaded")
+    starter.kill()
+    assert work_in_hand(sql, starter), "it left its parent workflow at least"
+
+    importer.spawn("worker").wait_for("is ready")
+
+    until(lambda: is_complete(sql), "the import is complete", 60)
+    assert_exactly_once(sql, file)
+
+
+def test_two_starters_of_one_import(importer: Importer, sql: Sql, file: UsersFile) -> None:
+    starters = [start(importer, file) for _ in range(2)]
+
+    results = [starter.wait() for starter in starters]
+
+    assert [result.status for result in results] == [3, 3]
+    assert results[0].json()["import_id"] == results[1].json()["import_id"]
+    assert_exactly_once(sql, file)
+
+
+@pytest.mark.parametrize(
+    ("moment", "has_come"),
+    [
+        ("its workflow runs", MOMENTS["its workflow runs"]),
+        ("2 chunks are loaded", MOMENTS["2 chunks are loaded"]),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(
+    importer: Importer, sql: Sql, file: UsersFile, moment: str, has_come: str
+) -> None:
+    running = start(importer, file)
+    until(lambda: sql(has_come), moment)
+    running.interrupt_group()
+
+    stopped = running.wait(20)
+
+    assert stopped.status == INTERRUPTED
+    assert "goes on when the same command is started again" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert start(importer, file).wait().status == 3
+    assert_exactly_once(sql, file)
+
+
+def test_ctrl_c_while_the_api_is_waited_for(importer: Importer, sql: Sql, api: Standin) -> None:
+    command = ("import", "--count", "40", "--seed", "slow")
+    api.script(faults.Hang())
+    running = importer.spawn(*command)
+    until(lambda: api.requests, "the API is asked")
+    running.interrupt_group()
+
+    stopped = running.wait(20)
+
+    assert stopped.status == INTERRUPTED
+    assert "goes on when the same command is started again" in stopped.stderr
+    assert importer.run(*command).status == 0
+    assert sql.value("SELECT count(*) FROM random_users") == 40
