@@ -22,7 +22,10 @@ postgres_app = typer.Typer(
 
 @app.command()
 def migrate() -> None:
-    """Make or update all tables: DBOS's, the checkpoints', ours. `dbos migrate` runs this too."""
+    """Make or update all tables: DBOS's, the checkpoints', ours. `dbos migrate` runs this too.
+
+    Example: python integration.py migrate
+    """
     database.migrate()
 
 
@@ -58,7 +61,10 @@ def prune(
 
 @postgres_app.command("start")
 def postgres_start() -> None:
-    """Start the embedded server; it runs until `postgres stop`."""
+    """Start the embedded server; it runs until `postgres stop`.
+
+    Example: python integration.py postgres start
+    """
     url = postgres.ensure_running(settings.postgres_folder())
     postgres.keep(settings.postgres_folder())
     print(url)
@@ -66,7 +72,10 @@ def postgres_start() -> None:
 
 @postgres_app.command("stop")
 def postgres_stop() -> None:
-    """Stop the embedded server."""
+    """Stop the embedded server.
+
+    Example: python integration.py postgres stop
+    """
     stopped = postgres.stop(settings.postgres_folder())
     print("stopped" if stopped else "it was not running")
 

@@ -283,7 +283,9 @@ def _show_summary(summary: dict[str, Any]) -> None:
 def worker(concurrency: Concurrency = None) -> None:
     """Take chunks of any import, until told to stop.
 
-    Example: POSTGRES_URL=postgresql://importer@db/users python integration.py worker
+    On another machine with that one's POSTGRES_URL.
+
+    Example: python integration.py worker --concurrency 4
     """
     stop = Stop()
     stop.listen()

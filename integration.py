@@ -6,6 +6,7 @@ adds up what has become of them. DBOS checkpoints each step in PostgreSQL, the l
 same transaction as their rows, so a crash leaves nothing half done, and nothing to be done twice.
 """
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,8 @@ from database import database, transaction
 from imports import Import
 from options import Workflows
 from source import Source, SourceError, load
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
 ENDED_CHUNKS_SECONDS = 2
@@ -81,13 +84,17 @@ def import_chunk(import_id: str, chunk: int) -> dict[str, int] | None:
     ours = database()
     with telemetry.working_on(import_id, chunk):
         try:
-            return transaction("load_chunk", loader.load_chunk, import_id, chunk, ours.executor_id)
+            counts = transaction(
+                "load_chunk", loader.load_chunk, import_id, chunk, ours.executor_id
+            )
         except Exception as error:  # noqa: BLE001 (no reason may leave a chunk without a trace)
             failure = loader.failure_of(error)
             transaction(
                 "fail_chunk", loader.fail_chunk, import_id, chunk, ours.executor_id, failure
             )
             return None
+        log.debug("loaded the chunk", extra=counts)
+        return counts
 
 
 def await_chunks(import_id: str, attempt: int) -> None:

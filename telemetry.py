@@ -123,6 +123,8 @@ def start_tracing() -> None:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
 
+        # DBOS looks for a logger provider too, and has words for there being none.
+        logging.getLogger("dbos").addFilter(lambda line: "logger provider" not in line.msg)
         provider = TracerProvider(resource=_resource(), id_generator=_ids())
         provider.add_span_processor(_processor())
         trace.set_tracer_provider(provider)
