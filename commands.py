@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 TOP_REASONS = 5
 """Shown when an import ends."""
 
-RESULT_POLL_SECONDS = 0.02
+RESULT_POLL_SECONDS = 0.05
 
 
 class Cancelled(Exception):
@@ -400,6 +400,6 @@ def _log() -> None:
 
 def _stop_embedded_server() -> None:
     if settings.postgres_url() is None:
-        database.close()
+        sessions = database.close()
         with suppress(PostgresError):
-            postgres.stop_if_unused(settings.postgres_folder())
+            postgres.stop_if_unused(settings.postgres_folder(), sessions)

@@ -73,6 +73,7 @@ def database() -> Database:
             run_migrations=False,
         )
     except dbos_error.DBOSInitializationError:
+        engine.dispose()
         raise NotMigrated(_not_migrated(engine.url)) from None
     client = DBOSClient(
         system_database_engine=engine,
@@ -83,14 +84,17 @@ def database() -> Database:
     return Database(executor_id, engine, datasource, client, connector)
 
 
-def close() -> None:
+def close() -> str | None:
     """Closes the process's connections, where it had any, and lets it make no others.
 
     For a process that ends: its threads, still at work, would keep the embedded server in use.
+    Returns the name of those that a thread still has.
     """
-    if database.cache_info().currsize:
-        database().connector.end()
-        database().engine.dispose()
+    if not database.cache_info().currsize:
+        return None
+    database().connector.end()
+    database().engine.dispose()
+    return database().executor_id
 
 
 def transaction(

@@ -147,11 +147,16 @@ def stop(folder: Path) -> bool:
         return _stop(folder)
 
 
-def stop_if_unused(folder: Path) -> bool:
+def stop_if_unused(folder: Path, own_sessions: str | None = None) -> bool:
     """Give up the calling process's use of the server, and stop it when that was the last one.
 
     It stays while another process is between `ensure_running` and its end, while any session is
     open (pgcli's, say, or one that the caller forgot to close), and after `keep`.
+
+    Args:
+        folder: as of `ensure_running`.
+        own_sessions: application_name of sessions that the caller, about to end, leaves open:
+            they don't count.
 
     Returns:
         True when it was stopped by this call.
@@ -164,7 +169,7 @@ def stop_if_unused(folder: Path) -> bool:
     with _explained(folder), _locked(folder, patience), _sole_use(folder) as alone:
         if not alone or _kept(folder).exists() or running_url(folder) is None:
             return False
-        return not _has_sessions(folder) and _stop(folder)
+        return not _has_sessions(folder, own_sessions) and _stop(folder)
 
 
 def environment(url: str) -> dict[str, str]:
@@ -413,17 +418,18 @@ def _ensure_database(folder: Path, patience: _Patience) -> None:
         )
 
 
-def _has_sessions(folder: Path) -> bool:
+def _has_sessions(folder: Path, own_sessions: str | None) -> bool:
     """Whether any client is connected; one that can't be asked counts as yes."""
     import psycopg
 
     others = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        " AND application_name IS DISTINCT FROM %s"
     )
 
     def none_left() -> bool:
-        row = connection.execute(others).fetchone()
+        row = connection.execute(others, [own_sessions]).fetchone()
         return row is not None and row[0] == 0
 
     try:
