@@ -1,11 +1,12 @@
 """What is measured: each experiment runs trials, in turn and in rounds, and returns them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
 
+from benchmarks import server_costs
 from benchmarks.contender import (
     CONTENDERS,
     DEFAULT,
@@ -72,15 +73,14 @@ def tracing(laboratory: Laboratory, users: int, rounds: int) -> Iterator[Trial]:
 def storage(laboratory: Laboratory, users: int) -> Iterator[Storage]:
     """What PostgreSQL wrote for an import, and holds after it."""
     for contender in (DEFAULT, TUNED_ONE):
-        with laboratory.database() as url:
-            with psycopg.connect(url, autocommit=True) as connection:
-                [(before,)] = connection.execute("SELECT pg_current_wal_lsn()")
+        with (
+            laboratory.database() as url,
+            psycopg.connect(url, autocommit=True) as connection,
+        ):
+            start = server_costs.log_position(connection)
             laboratory.run(contender, users, 0, url)
-            with psycopg.connect(url, autocommit=True) as connection:
-                [(wal,)] = connection.execute(
-                    "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s)", [before]
-                )
-                yield Storage(contender.name, users, int(wal), _tables(connection))
+            log = server_costs.log_by_table(connection, start)
+            yield Storage(contender.name, users, sum(log.values()), _tables(connection, log))
 
 
 def warm_up(laboratory: Laboratory, contenders: Sequence[Contender], users: int) -> None:
@@ -99,7 +99,7 @@ def _standin(laboratory: Laboratory) -> Iterator[str]:
         standin.kill()
 
 
-def _tables(connection: "psycopg.Connection[tuple[object, ...]]") -> list[TableCost]:
+def _tables(connection: server_costs.Connection, log: Mapping[str, int]) -> list[TableCost]:
     rows = connection.execute(
         """
         SELECT schemaname || '.' || relname, pg_total_relation_size(relid),
@@ -107,4 +107,7 @@ def _tables(connection: "psycopg.Connection[tuple[object, ...]]") -> list[TableC
         FROM pg_stat_user_tables WHERE n_tup_ins > 0 ORDER BY 2 DESC
         """
     )
-    return [TableCost(*row) for row in rows]  # type: ignore[arg-type]
+    return [
+        TableCost(table, size, log.get(table, 0), inserted, updated, deleted)
+        for table, size, inserted, updated, deleted in rows
+    ]

@@ -85,12 +85,14 @@ def _times(trials: Sequence[Trial]) -> Iterator[str]:
 def _storage(storage: Storage) -> Iterator[str]:
     thousands = storage.users / 1000
     yield (
-        f"Log: {storage.wal_bytes / thousands / 1024:,.0f} KiB per 1,000 users.\n\n"
-        "| table | KiB per 1,000 users | rows inserted | updated | deleted |\n|---|---|---|---|---|"
+        f"Log: {storage.log_bytes / thousands / 1024:,.0f} KiB per 1,000 users.\n\n"
+        "| table | KiB per 1,000 users | of the log | rows inserted | updated | deleted |\n"
+        "|---|---|---|---|---|---|"
     )
     for table in storage.tables:
         yield (
             f"| {table.table} | {table.bytes / thousands / 1024:,.1f} "
+            f"| {table.log_bytes / thousands / 1024:,.1f} "
             f"| {table.inserted:,} | {table.updated:,} | {table.deleted:,} |"
         )
 

@@ -44,6 +44,8 @@ class TableCost(msgspec.Struct, frozen=True):
     table: str
     bytes: int
     """With its indexes and what is stored outside its rows."""
+    log_bytes: int
+    """Of the write-ahead log."""
     inserted: int
     updated: int
     deleted: int
@@ -54,7 +56,7 @@ class Storage(msgspec.Struct, frozen=True):
 
     contender: str
     users: int
-    wal_bytes: int
+    log_bytes: int
     tables: list[TableCost]
 
 
