@@ -19,7 +19,7 @@ from tests.support.exactly_once import SMALL_CHUNKS, is_complete, loaded_chunks
 from tests.support.programs import PYTHON, Importer, Programs
 from tests.support.waiting import until
 
-ORDERS = 2_000
+ORDERS = 1_000
 
 
 @pytest.fixture
@@ -43,7 +43,10 @@ def bookshop(programs: Programs) -> Iterator[Bookshop]:
 
 
 @pytest.mark.usefixtures("source", "bookshop")
-def test_says_how_to_make_its_tables(importer: Importer, programs: Programs, sql: Sql) -> None:
+def test_says_how_to_make_its_tables(
+    importer: Importer, programs: Programs, sql: Sql, cache: Path
+) -> None:
+    users = cache.read_bytes()
     refused = importer.run("import", "--count", "10")
 
     assert refused.status == 1
@@ -55,6 +58,7 @@ def test_says_how_to_make_its_tables(importer: Importer, programs: Programs, sql
     programs.run("sh", "-c", command)
     assert importer.run("import", "--count", "10").status == 0
     assert_tables_hold(sql, orders(10))
+    assert cache.read_bytes() == users
 
 
 @pytest.mark.usefixtures("tables")
