@@ -1,6 +1,6 @@
 """Databases of one embedded server: a new one for each test, copied from a migrated template."""
 
-import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,19 +66,27 @@ class Sql:
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    """A new server with the migrated template."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    try:
-        server = Server(folder / "s", postgres.ensure_running(folder / "s"))
+    """A new server with the migrated template. It ends with this process, even a killed one."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-")) / "s"
+    with _ended_afterwards(folder):
+        server = Server(folder, postgres.ensure_running(folder))
         # Only a machine that loses its power would notice; making and dropping databases does.
         server.execute("ALTER SYSTEM SET fsync = off")
         server.execute("SELECT pg_reload_conf()")
         server.execute(f'CREATE DATABASE "{TEMPLATE}"')
-        _migrate(folder, server.url_of(TEMPLATE))
+        _migrate(folder.parent, server.url_of(TEMPLATE))
         yield server
+
+
+@contextmanager
+def _ended_afterwards(folder: Path) -> Iterator[None]:
+    command = [PYTHON, "-m", "tests.support.end_server", str(folder)]
+    # In a session of its own: Ctrl-C is for the tests.
+    guard = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
     finally:
-        postgres.stop(folder / "s")
-        shutil.rmtree(folder, ignore_errors=True)
+        guard.communicate()
 
 
 def _migrate(folder: Path, url: str) -> None:

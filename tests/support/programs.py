@@ -66,7 +66,7 @@ class Process:
     def is_running(self) -> bool:
         return self.popen.poll() is None
 
-    def wait(self, timeout: float = 60) -> Result:
+    def wait(self, timeout: float = 120) -> Result:
         """Its end. Fails when it does not come in time."""
         try:
             status = self.popen.wait(timeout)
@@ -74,7 +74,7 @@ class Process:
             raise AssertionError(f"{self}: still runs after {timeout:g} s\n{self.stderr}") from None
         return Result(status, self.stdout, self.stderr)
 
-    def wait_for(self, text: str, timeout: float = 30) -> None:
+    def wait_for(self, text: str, timeout: float = 60) -> None:
         """Returns when it has said `text`. Fails when it ends without, or is late."""
 
         def has_said() -> bool:
@@ -145,7 +145,7 @@ class Programs:
         self,
         *command: str | Path,
         env: Mapping[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
         cwd: Path = PROJECT,
     ) -> Result:
         """Runs a program to its end, whatever its status."""
@@ -170,7 +170,7 @@ class Importer:
     programs: Programs
 
     def run(
-        self, *arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 60
+        self, *arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 120
     ) -> Result:
         return self.programs.run(PYTHON, "integration.py", *arguments, env=env, timeout=timeout)
 

@@ -9,7 +9,7 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.01
 
 
-def until(look: Callable[[], T], what: str, seconds: float = 30) -> T:
+def until(look: Callable[[], T], what: str, seconds: float = 60) -> T:
     """The first true answer of `look`. Fails, naming `what`, when none comes in time."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):
