@@ -79,7 +79,7 @@ def errors(
         which = None if import_id is None else reporting.find_import(session, import_id).id
         if jsonl:
             for message in reporting.errors(session, which):
-                print(json.dumps(message, ensure_ascii=False))
+                print(terminal.json_line(message))
         elif which is None:
             _show_reasons(reporting.reasons(session), as_json)
         elif as_json:

@@ -1,5 +1,6 @@
 """What a person sees: the progress of an import, its summary, tables of imports and errors."""
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -202,6 +203,14 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         standing: Standing | None = task.fields["standing"]
         return Text(f"{duration(standing.seconds_left if standing else None)} left")
+
+
+def json_line(value: object) -> str:
+    """JSON to be read and mended by people: its letters as they are, nothing a terminal obeys."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(
+        letter if letter.isprintable() else json.dumps(letter).strip('"') for letter in text
+    )
 
 
 def escape(text: object) -> str:
