@@ -319,8 +319,10 @@ def _degrees(text: str, limit: float, field: str) -> float:
 
 _PASSWORD = b'"password":"'
 _PASSWORD_LIKE = re.compile(
-    r"""(?:p|\\u0070|\\u0050)[^:=]{0,60}?(?:d|\\u0064|\\u0044)["'\\]*\s*[:=]\s*"""
-    r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|[^,}\]]*)""",
+    # The word itself counts also where what has to follow it is broken.
+    r"""(?:password["'\\]*\s*[^"']{0,4}\s*"""
+    r"""|(?:p|\\u0070|\\u0050)[^:=]{0,60}?(?:d|\\u0064|\\u0044)["'\\]*\s*[:=]\s*)"""
+    r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$))?[^,}\]]*""",
     re.IGNORECASE | re.DOTALL,
 )
 

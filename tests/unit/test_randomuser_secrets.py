@@ -61,3 +61,14 @@ def test_a_user_of_that_name_stays() -> None:
     record = encode(with_value(users(1)[0], "login.username", "password"))
 
     assert SOURCE.decode(SOURCE.without_secrets(record)).username == "password"
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff", b"x", b",", b"]", b"}", b'"', b"\\", b":"])
+def test_a_byte_changed_around_the_password_gives_nothing_away(byte: bytes) -> None:
+    text = encode(with_value(users(1)[0], "login.password", "hunter2-hunter2"))
+    key = text.index(b'"password"')
+    value = text.index(b"hunter2")
+    around = [key, *range(key + len(b'"password'), value), value + len(b"hunter2-hunter2")]
+    for at in around:
+        changed = text[:at] + byte + text[at + 1 :]
+        assert b"hunter2-h" not in SOURCE.without_secrets(changed), changed[key:value]
