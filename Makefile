@@ -24,6 +24,7 @@ test: $(VENV)/dev.stamp  ## run the tests (make test ARGS="-k takeover" for some
 
 test-long: $(VENV)/dev.stamp  ## run the tests that take long: more moments, longer outages
 	@$(IN_VENV) pytest -m long --timeout=900 $(ARGS)
+	@$(IN_VENV) HYPOTHESIS_PROFILE=long pytest --timeout=3600 tests/integration/test_records.py $(ARGS)
 
 test-browser: $(VENV)/dev.stamp  ## look at the report with a real Chromium
 	@$(IN_VENV) pytest -m browser --numprocesses=0 $(ARGS)
