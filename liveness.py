@@ -2,14 +2,15 @@
 
 Every process that works holds a lock named after it, on a connection of its own. The server frees
 it within milliseconds when the process dies, and within `SILENCE_SECONDS` when the process is
-stopped or cut off. Whoever can take the lock of a process that has work under way knows that it is
-dead, and puts its work back on the queues. DBOS fences a process that comes back: what was taken
-over it can no longer commit.
+stopped or cut off. Whoever finds the lock of a process that has work under way free, and still so
+`ABSENCE_SECONDS` later, knows that it is dead, and puts its work back on the queues. DBOS fences a
+process that comes back: what was taken over it can no longer commit.
 """
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -28,9 +29,13 @@ from pages import CHUNK_WORKFLOW
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 2
+HEARTBEAT_SECONDS = 1
+ABSENCE_SECONDS = 3
+"""For which a process's lock has to be free: one that lives takes it again when it was only cut
+off, or when the server was away, and its work must not count as that of a dead one."""
+
 SILENCE_SECONDS = 9
-"""After which the server gives a silent process's lock away; with the heartbeat's two seconds
+"""After which the server gives a silent process's lock away; with its absence and the heartbeat
 until somebody looks, work is taken over within 15."""
 
 MAX_TAKEOVERS = 3
@@ -52,6 +57,7 @@ class Presence:
         self._sweep_now = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="liveness", daemon=True)
         self._connection: Connection | None = None
+        self._absences = Absences()
 
     def __enter__(self) -> "Presence":
         self._connection = self._lock()
@@ -79,7 +85,7 @@ class Presence:
             try:
                 if self._connection is None:
                     self._connection = self._lock()
-                take_over_from_dead(self._connection, self._database.executor_id)
+                take_over_from_dead(self._connection, self._database.executor_id, self._absences)
             except DBAPIError as error:
                 log.warning("lost contact with PostgreSQL: %s", str(error.orig).strip())
                 self._drop()
@@ -117,6 +123,27 @@ class Presence:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+        # The others may have lost theirs with the same server: they too have the time to come back.
+        self._absences = Absences()
+
+
+class Absences:
+    """Since when the locks of other processes have been seen free."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def is_over(self, executor_id: str, is_free: bool) -> bool:
+        """Notes a look at a process's lock; true when it has now been free for too long."""
+        if not is_free:
+            self._since.pop(executor_id, None)
+            return False
+        now = time.monotonic()
+        return now - self._since.setdefault(executor_id, now) >= ABSENCE_SECONDS
+
+    def forget_all_but(self, executor_ids: Collection[str]) -> None:
+        """Those that have no work left are of no interest."""
+        self._since = {name: at for name, at in self._since.items() if name in executor_ids}
 
 
 def is_cancelled(import_id: str, attempt: int) -> bool:
@@ -146,27 +173,28 @@ def give_up_ended_chunks(import_id: str, attempt: int) -> None:
         )
 
 
-def take_over_from_dead(connection: Connection, executor_id: str) -> None:
-    """Puts the work of every dead process back on the queues."""
+def take_over_from_dead(connection: Connection, executor_id: str, absences: Absences) -> None:
+    """Puts the work of every dead process back on the queues, once it is known to be dead."""
     # Asked of the server even when nobody else works: it keeps the lock's session awake.
     connection.execute(text("SELECT 1"))
     busy = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
     others = {status.executor_id for status in busy if status.executor_id} - {executor_id}
+    absences.forget_all_but(others)
     for other in sorted(others):
-        with _as_dead(connection, other) as is_dead:
-            if is_dead:
+        with _holding(connection, other) as is_free:
+            if absences.is_over(other, is_free):
                 _take_over(connection, other)
 
 
 @contextmanager
-def _as_dead(connection: Connection, executor_id: str) -> Iterator[bool]:
+def _holding(connection: Connection, executor_id: str) -> Iterator[bool]:
     """Holds a process's lock, where it is free: nobody else then takes its work over."""
     name = {"class": LOCK_CLASS, "name": executor_id}
-    is_dead = connection.scalar(text("SELECT pg_try_advisory_lock(:class, hashtext(:name))"), name)
+    is_free = connection.scalar(text("SELECT pg_try_advisory_lock(:class, hashtext(:name))"), name)
     try:
-        yield bool(is_dead)
+        yield bool(is_free)
     finally:
-        if is_dead:
+        if is_free:
             connection.execute(text("SELECT pg_advisory_unlock(:class, hashtext(:name))"), name)
 
 
