@@ -371,10 +371,8 @@ def _run(arguments: list[str], workflows: Workflows) -> int:
         app(arguments, obj=workflows, prog_name="integration.py")
     except SystemExit as ended:
         return int(ended.code or 0)
-    except Interrupted as error:
-        return _say(error, runtime.INTERRUPTED)
-    except KeyboardInterrupt:
-        return _say("Stopped.", runtime.INTERRUPTED)
+    except (Interrupted, KeyboardInterrupt) as error:
+        return _say(str(error) or "Stopped.", runtime.INTERRUPTED)
     except EXPECTED as error:
         return _say(error, NOT_COMPLETE)
     except SQLAlchemyError as error:
@@ -401,5 +399,7 @@ def _log() -> None:
 def _stop_embedded_server() -> None:
     if settings.postgres_url() is None:
         sessions = database.close()
+        # DBOS's threads, which end with the process, would take the server's end for an outage.
+        logging.disable(logging.WARNING)
         with suppress(PostgresError):
             postgres.stop_if_unused(settings.postgres_folder(), sessions)
