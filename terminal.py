@@ -303,7 +303,7 @@ def show_import(console: Console, progress: Progress, workers: Sequence[Work]) -
 def show_reasons(console: Console, reasons: Sequence[Reason]) -> None:
     """Errors by reason; the import is told only where there are several."""
     is_of_several = len({reason.import_id for reason in reasons}) > 1
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     if is_of_several:
         table.add_column("import", no_wrap=True)
     table.add_column("errors", justify="right")
