@@ -15,7 +15,7 @@ from typing import IO, cast
 import msgspec
 import zstandard
 from dbos import EnqueueOptions
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 import imports
@@ -203,12 +203,9 @@ def _stage(
     if _find(session, this, number) is not None:
         _enqueue_remaining(session, this, number)
         return
-    first = session.execute(
-        select(
-            func.coalesce(func.max(Chunks.chunk) + 1, 0), func.coalesce(func.sum(Chunks.users), 0)
-        ).where(Chunks.import_id == this.id)
-    ).one()
-    payload, chunks = _blocks(source, records, int(first[1]), this.plan.chunk_size)
+    first, position = _end(session, this)
+    payload, blocks = _blocks(source, records, position, this.plan.chunk_size)
+    chunks = list(enumerate(blocks, first))
     session.execute(
         insert(StagedPages).values(
             import_id=this.id, page=number, next_cursor=next_cursor, payload=payload
@@ -228,13 +225,27 @@ def _stage(
                 "block_offset": chunk.offset,
                 "block_length": chunk.length,
             }
-            for index, chunk in enumerate(chunks, int(first[0]))
+            for index, chunk in chunks
         ],
     )
     session.execute(
         update(Imports).where(Imports.id == this.id).values(users=Imports.users + len(records))
     )
-    _enqueue_remaining(session, this, number)
+    _enqueue(
+        session, this, number, [(index, chunk.position, chunk.users) for index, chunk in chunks]
+    )
+
+
+def _end(session: Session, this: Import) -> tuple[int, int]:
+    """Where the import goes on: the next chunk's number, and the position of its first record."""
+    # The last chunk alone: to add them all up at each page would grow with their number squared.
+    last = session.execute(
+        select(Chunks.chunk + 1, Chunks.position + Chunks.users)
+        .where(Chunks.import_id == this.id)
+        .order_by(Chunks.chunk.desc())
+        .limit(1)
+    ).one_or_none()
+    return (0, 0) if last is None else (last[0], last[1])
 
 
 def _blocks(
@@ -257,8 +268,15 @@ def _enqueue_remaining(session: Session, this: Import, number: int) -> None:
         .values(failed_at=None)
         .returning(Chunks.chunk, Chunks.position, Chunks.users)
     ).all()
+    _enqueue(session, this, number, sorted((row[0], row[1], row[2]) for row in remaining))
+
+
+def _enqueue(
+    session: Session, this: Import, number: int, chunks: Sequence[tuple[int, int, int]]
+) -> None:
+    """Puts chunks of a page on the queue, each given as its number, position and users."""
     trace = telemetry.import_context(this.id, this.attempt)
-    for chunk, position, users in sorted(remaining):
+    for chunk, position, users in chunks:
         options = EnqueueOptions(
             workflow_name=CHUNK_WORKFLOW,
             queue_name=settings.CHUNK_QUEUE,
