@@ -17,6 +17,7 @@ from dbos import DBOS, PortableWorkflowError, SetWorkflowID, WorkflowHandle
 from dbos import error as dbos_error
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
+from typer.completion import completion_init  # type: ignore[attr-defined]
 
 import administration
 import database
@@ -77,7 +78,13 @@ class OnConflict(StrEnum):
     update = "update"
 
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # What it would install is for a program on PATH: deploy/completion.bash is for ours.
+    add_completion=False,
+)
 
 
 @app.callback()
@@ -359,6 +366,7 @@ app.add_typer(administration.postgres_app, name="postgres")
 
 def main(workflows: Workflows) -> None:
     """Runs the command in `sys.argv`, an import where there is none, and ends the process."""
+    completion_init()
     _log()
     telemetry.start_tracing()
     status = _run(sys.argv[1:] or ["import"], workflows)
@@ -368,7 +376,12 @@ def main(workflows: Workflows) -> None:
 
 def _run(arguments: list[str], workflows: Workflows) -> int:
     try:
-        app(arguments, obj=workflows, prog_name="integration.py")
+        app(
+            arguments,
+            obj=workflows,
+            prog_name="integration.py",
+            complete_var="_INTEGRATION_COMPLETE",
+        )
     except SystemExit as ended:
         return int(ended.code or 0)
     except (Interrupted, KeyboardInterrupt) as error:
