@@ -78,9 +78,20 @@ def storage(laboratory: Laboratory, users: int) -> Iterator[Storage]:
             psycopg.connect(url, autocommit=True) as connection,
         ):
             start = server_costs.log_position(connection)
-            laboratory.run(contender, users, 0, url)
+            began = server_costs.cpu_seconds(connection)
+            processes = server_costs.processes(connection)
+            trial = laboratory.run(contender, users, 0, url)
+            server_costs.wait_for_processes(connection, processes)
+            server_seconds = server_costs.cpu_seconds(connection) - began
             log = server_costs.log_by_table(connection, start)
-            yield Storage(contender.name, users, sum(log.values()), _tables(connection, log))
+            yield Storage(
+                contender=contender.name,
+                users=users,
+                log_bytes=sum(log.values()),
+                server_cpu_seconds=server_seconds,
+                client_cpu_seconds=trial.cpu_seconds,
+                tables=_tables(connection, log),
+            )
 
 
 def warm_up(laboratory: Laboratory, contenders: Sequence[Contender], users: int) -> None:

@@ -85,7 +85,9 @@ def _times(trials: Sequence[Trial]) -> Iterator[str]:
 def _storage(storage: Storage) -> Iterator[str]:
     thousands = storage.users / 1000
     yield (
-        f"Log: {storage.log_bytes / thousands / 1024:,.0f} KiB per 1,000 users.\n\n"
+        f"Log: {storage.log_bytes / thousands / 1024:,.0f} KiB per 1,000 users. Processor time: "
+        f"{storage.server_cpu_seconds / thousands * 1e3:,.0f} ms per 1,000 users in PostgreSQL, "
+        f"{storage.client_cpu_seconds / thousands * 1e3:,.0f} ms in the importer.\n\n"
         "| table | KiB per 1,000 users | of the log | rows inserted | updated | deleted |\n"
         "|---|---|---|---|---|---|"
     )

@@ -57,6 +57,9 @@ class Storage(msgspec.Struct, frozen=True):
     contender: str
     users: int
     log_bytes: int
+    server_cpu_seconds: float
+    """Of all of PostgreSQL's processes."""
+    client_cpu_seconds: float
     tables: list[TableCost]
 
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import psutil
 import psycopg
 
 Connection = psycopg.Connection[Any]
+
+LOOK_SECONDS = 0.01
 
 OTHER = "(other)"
 """Commits, index pages that were split, and all else that is of no table alone."""
@@ -31,13 +34,22 @@ TABLE_OF_FILE = """
 
 def cpu_seconds(connection: Connection) -> float:
     """Of all the server's processes since its start, those that have ended included."""
-    postmaster = psutil.Process(
-        int((_data_folder(connection) / "postmaster.pid").read_text().split()[0])
-    )
+    postmaster = _postmaster(connection)
     times = postmaster.cpu_times()
     ended = times.children_user + times.children_system
     running = [process.cpu_times() for process in [postmaster, *postmaster.children()]]
     return ended + sum(time.user + time.system for time in running)
+
+
+def processes(connection: Connection) -> int:
+    """How many the server has: one for each session, and its own."""
+    return len(_postmaster(connection).children())
+
+
+def wait_for_processes(connection: Connection, wanted: int) -> None:
+    """Returns when there are no more than that: a session's time is counted when it has ended."""
+    while processes(connection) > wanted:
+        time.sleep(LOOK_SECONDS)
 
 
 def log_position(connection: Connection) -> str:
@@ -67,6 +79,11 @@ def log_by_table(connection: Connection, start: str) -> dict[str, int]:
     [(total,)] = connection.execute("SELECT pg_wal_lsn_diff(%s, %s)::bigint", [end, start])
     sizes[OTHER] += total - sizes.total()
     return dict(sizes)
+
+
+def _postmaster(connection: Connection) -> psutil.Process:
+    pid_file = _data_folder(connection) / "postmaster.pid"
+    return psutil.Process(int(pid_file.read_text().split()[0]))
 
 
 def _data_folder(connection: Connection) -> Path:
