@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
@@ -375,15 +376,16 @@ def _statement(source: type[Source], on_conflict: OnConflict) -> Executable:
         [*names, "import_id"],
         select(*(rows.c[name] for name in names), bindparam("import_id", type_=Text)),
     )
+    is_new: ColumnElement[bool] = true()
     if on_conflict == "update":
+        # Zero in xmax tells a new row from an updated one; partitioned tables have no xmax.
+        is_new = literal_column(f"{table.name}.xmax = 0")
         new = {name: statement.excluded[name] for name in [*names, "import_id"] if name != "id"}
         statement = statement.on_conflict_do_update(
             index_elements=["id"], set_={**new, "imported_at": func.now()}
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=["id"])
-    # Zero in xmax tells a row just inserted from one just updated.
-    is_new: ColumnElement[bool] = literal_column(f"{table.name}.xmax = 0")
     written = statement.returning(table.c.id, is_new.label("is_new")).cte("written")
     imported = func.count().filter(written.c.is_new)
     counts: list[Label[Any]] = [func.count().label("rows"), imported.label("imported")]

@@ -19,6 +19,16 @@ BAD_CITY = "Nowhere"
 
 REFUSE_BAD_CITY = f"ALTER TABLE random_users ADD CONSTRAINT no_city CHECK (city <> '{BAD_CITY}')"
 
+PARTITION = (
+    "ALTER TABLE random_users RENAME TO whole",
+    "CREATE TABLE random_users (LIKE whole INCLUDING DEFAULTS) PARTITION BY RANGE (id)",
+    "ALTER TABLE random_users ADD PRIMARY KEY (id)",
+    "CREATE TABLE low PARTITION OF random_users "
+    "FOR VALUES FROM (MINVALUE) TO ('80000000-0000-0000-0000-000000000000')",
+    "CREATE TABLE high PARTITION OF random_users "
+    "FOR VALUES FROM ('80000000-0000-0000-0000-000000000000') TO (MAXVALUE)",
+)
+
 RECORD_BATCHES = (
     "CREATE TABLE batches (rows bigint)",
     """
@@ -66,6 +76,16 @@ def messages(sql: Sql) -> list[dict[str, Any]]:
         message
         for (message,) in sql("SELECT message FROM errors ORDER BY (message->'position')::int")
     ]
+
+
+def test_a_partitioned_table_is_loaded_too(sql: Sql, tmp_path: Path) -> None:
+    for statement in PARTITION:
+        sql(statement)
+    found = users(25)
+
+    assert load(stage(tmp_path, [*found, *found[:5]])) == Counts(imported=25, skipped=5)
+    assert stored_ids(sql) == ids(found)
+    assert sql.value("SELECT count(*) FROM low") + sql.value("SELECT count(*) FROM high") == 25
 
 
 @pytest.mark.parametrize(("size", "batches"), [(10, [10, 10, 5]), (1, [1] * 25), (30, [25])])
