@@ -14,11 +14,12 @@ from benchmarks.contenders.records import INSERT, batches, timed, values
 
 BATCH = 10
 QUEUE = "batches"
-AT_A_TIME = 4
+POOL_SECONDS = 600.0
+"""For a batch to wait for a connection: as it comes, the queue starts all of them at once."""
 
 
 def main(path: str, url: str) -> None:
-    pool = ConnectionPool(url)
+    pool = ConnectionPool(url, timeout=POOL_SECONDS)
 
     @DBOS.workflow()
     def import_batch(batch: list[str]) -> None:
@@ -40,7 +41,7 @@ def main(path: str, url: str) -> None:
     config: DBOSConfig = {"name": "workflows", "system_database_url": url, "log_level": "WARNING"}
     DBOS(config=config)
     DBOS.launch()
-    DBOS.register_queue(QUEUE, worker_concurrency=AT_A_TIME)
+    DBOS.register_queue(QUEUE)
     with pool, timed():
         import_file(path)
     DBOS.destroy()
