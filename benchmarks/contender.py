@@ -78,13 +78,13 @@ WITH_BAD = (
 DLT = Contender(
     "dlt, append",
     ["dlt_pipeline", "append"],
-    "All of them, the users of an interrupted load twice where it had committed in part.",
+    "None of a load, or all; one that had committed just before is appended once more.",
     table="dlt.random_users",
 )
 WORKFLOWS = Contender(
     "DBOS, a workflow per 10",
     ["dbos_workflows"],
-    "All of them: what was in hand is inserted again, and refused by its key.",
+    "As with a step per 10.",
 )
 
 CONTENDERS = (
@@ -98,20 +98,20 @@ CONTENDERS = (
     Contender(
         "dlt, Arrow and CSV",
         ["dlt_pipeline", "arrow"],
-        "As appended.",
+        "As with rows appended.",
         table="dlt.random_users",
     ),
     DLT,
     Contender(
         "dlt, merge",
         ["dlt_pipeline", "merge"],
-        "Each once, by its key; the interrupted load is done again as a whole.",
+        "Each once, by its key; the load is done again as a whole.",
         table="dlt.random_users",
     ),
     Contender(
         "procrastinate, a job per 500",
         ["procrastinate_jobs", "500"],
-        "Jobs in hand stay so until somebody retries them; the file is deferred once more.",
+        "Each once, by its key: the file is deferred again; jobs in hand stay `doing` for good.",
     ),
     Contender(
         "procrastinate, a job per 10", ["procrastinate_jobs", "10"], "As with 500 users in a job."
@@ -119,7 +119,7 @@ CONTENDERS = (
     Contender(
         "DBOS, a step per 10",
         ["dbos_steps"],
-        "All of them: the step in hand is run again, and refused by its keys.",
+        "Each once, by its key: the workflow is recovered, and the command begins another.",
     ),
     WORKFLOWS,
 )
