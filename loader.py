@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
 import msgspec
+import psycopg
+from psycopg import sql
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -39,6 +41,9 @@ from source import RecordError, Row, Source, load
 ERROR_NAMESPACE = uuid.UUID("6f1d6c0e-2c0e-4b0f-9a52-0d8f3b9d5c11")
 """Of the version 5 UUIDs that give each rejected record its one row."""
 
+COPY_SIZE = 100
+"""Records from which on a batch is tried with COPY: for fewer it costs more than it saves."""
+
 DATA_ERRORS = ("22", "23")
 """SQLSTATE classes that blame the data: data exception, integrity constraint violation."""
 
@@ -61,8 +66,7 @@ class Counts:
         )
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A record that has a row, with its place in the import."""
 
     position: int
@@ -188,11 +192,18 @@ class Insertion:
 
     def _savepoint(self) -> AbstractContextManager[object]:
         """The driver's own: SQLAlchemy's takes longer than the INSERT of ten users in it."""
+        return self._driver.transaction()
+
+    @property
+    def _driver(self) -> "psycopg.Connection[Any]":
         driver: Any = self.session.connection().connection.driver_connection
-        savepoint: AbstractContextManager[object] = driver.transaction()
-        return savepoint
+        return driver  # type: ignore[no-any-return]
 
     def _insert_batch(self, batch: Sequence[Entry]) -> Counts:
+        if len(batch) >= COPY_SIZE and not self.source.details:
+            # Twice as fast, but all or nothing: what COPY refuses, INSERT decides.
+            with suppress(psycopg.Error), self._savepoint():
+                return self._copy(batch)
         rows = msgspec.json.encode([entry.row for entry in batch]).decode()
         connection = self.session.connection()
         written = connection.execute(
@@ -203,6 +214,12 @@ class Insertion:
             connection.execute(detail, {"batch": rows, "ids": written.ids})
         updated = written.rows - written.imported
         return Counts(written.imported, updated, len(batch) - written.rows)
+
+    def _copy(self, batch: Sequence[Entry]) -> Counts:
+        with self._driver.cursor().copy(_copy_statement(type(self.source))) as copy:
+            for entry in batch:
+                copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
+        return Counts(imported=len(batch))
 
 
 def write_rejects(session: Session, import_id: str, rejects: Sequence[Reject]) -> None:
@@ -279,7 +296,7 @@ def as_text(record: bytes) -> str:
 
 def storable(text: str) -> str:
     """Text as PostgreSQL takes it."""
-    return text.replace("\0", "\\u0000")
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
 
 
 def _claim(session: Session, import_id: str, chunk: int) -> Claim | None:
@@ -354,6 +371,16 @@ def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
             (again if repeated else once).append(entry)
         yield once
         entries = again
+
+
+@cache
+def _copy_statement(source: type[Source]) -> sql.Composed:
+    table = source.table()
+    columns = ["import_id", *source.row_type.__struct_fields__]
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(*filter(None, (table.schema, table.name))),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+    )
 
 
 def _parts(entries: Sequence[Entry], batch_size: int) -> Iterator[Sequence[Entry]]:
@@ -441,12 +468,14 @@ def _refused(entry: Entry, error: DBAPIError) -> Reject:
 
 
 def _message(import_id: str, reject: Reject, record: msgspec.Raw | str) -> dict[str, Any]:
+    # A path names fields as the record does, and these hold what they like.
+    error = {name: value and storable(value) for name, value in asdict(reject.failure).items()}
     return {
         "import_id": import_id,
         "position": reject.position,
-        "user_id": reject.key,
+        "user_id": reject.key and storable(reject.key),
         "stage": reject.stage,
-        "error": asdict(reject.failure),
+        "error": error,
         "attempts": 1,
         "record": record,
     }

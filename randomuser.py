@@ -29,28 +29,28 @@ Int4 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class Name(msgspec.Struct):
+class Name(msgspec.Struct, gc=False):
     title: str
     first: str
     last: str
 
 
-class Street(msgspec.Struct):
+class Street(msgspec.Struct, gc=False):
     number: Int4
     name: str
 
 
-class Coordinates(msgspec.Struct):
+class Coordinates(msgspec.Struct, gc=False):
     latitude: str
     longitude: str
 
 
-class Timezone(msgspec.Struct):
+class Timezone(msgspec.Struct, gc=False):
     offset: str
     description: str
 
 
-class Location(msgspec.Struct):
+class Location(msgspec.Struct, gc=False):
     street: Street
     city: str
     state: str
@@ -60,7 +60,7 @@ class Location(msgspec.Struct):
     timezone: Timezone
 
 
-class Login(msgspec.Struct):
+class Login(msgspec.Struct, gc=False):
     uuid: UUID
     username: str
     salt: str
@@ -69,23 +69,23 @@ class Login(msgspec.Struct):
     sha256: str
 
 
-class Moment(msgspec.Struct):
+class Moment(msgspec.Struct, gc=False):
     date: Timestamp
     age: Int4
 
 
-class NationalId(msgspec.Struct):
+class NationalId(msgspec.Struct, gc=False):
     name: str
     value: str | None
 
 
-class Picture(msgspec.Struct):
+class Picture(msgspec.Struct, gc=False):
     large: str
     medium: str
     thumbnail: str
 
 
-class User(msgspec.Struct):
+class User(msgspec.Struct, gc=False):
     """A record of the API. Every field is always there; unknown ones are ignored."""
 
     gender: str
@@ -102,7 +102,7 @@ class User(msgspec.Struct):
     nat: str
 
 
-class UserRow(Row, frozen=True):
+class UserRow(Row, frozen=True, gc=False):
     """A row of random_users, named as its columns."""
 
     gender: str

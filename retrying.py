@@ -90,7 +90,8 @@ def _chunks_with_rejects(session: Session, import_id: str | None) -> Sequence[tu
     query = select(Chunks.import_id, Chunks.chunk).where(Chunks.rejected > 0)
     if import_id is not None:
         query = query.where(Chunks.import_id == import_id)
-    return [row._tuple() for row in session.execute(query.order_by(Chunks.import_id, Chunks.chunk))]
+    found = session.execute(query.order_by(Chunks.import_id, Chunks.chunk))
+    return [(import_id, chunk) for import_id, chunk in found]
 
 
 def _lock_rejected(

@@ -256,3 +256,27 @@ def test_rows_go_in_ordered_by_id(sql: Sql, tmp_path: Path, db: Database) -> Non
         "SELECT id FROM random_users ORDER BY id"
     )
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_large_batch_keeps_every_promise_of_a_small_one(tmp_path: Path, sql: Sql) -> None:
+    """COPY takes all or nothing: what it refuses, for whatever reason, INSERT must sort out."""
+    sql(REFUSE_BAD_CITY)
+    found = users(400)
+    assert load(stage(tmp_path, found[:150], batch_size=200, chunk_size=200)) == Counts(
+        imported=150
+    )
+
+    mixed = [*with_bad_city(found[100:350], 7), found[300], without(found[360], "email")]
+    counts = load(stage(tmp_path, mixed, batch_size=300, chunk_size=300))
+
+    assert counts == Counts(imported=200, skipped=50, rejected=2)
+    assert sql("SELECT count(*) FROM random_users") == [(350,)]
+
+
+def test_large_batch_that_fails_for_no_fault_of_its_data_leaves_nothing(
+    tmp_path: Path, sql: Sql
+) -> None:
+    fail_at_bad_city(sql, "57014")
+    with pytest.raises(DBAPIError):
+        load(stage(tmp_path, with_bad_city(users(150), 100), batch_size=150, chunk_size=150))
+    assert sql("SELECT count(*) FROM random_users") == [(0,)]
