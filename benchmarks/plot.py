@@ -11,6 +11,7 @@ import matplotlib as mpl
 import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from benchmarks.contender import CONTENDERS, GROWING
 from benchmarks.results import Results, Spread, Trial, of
@@ -50,7 +51,7 @@ def _times(axes: Axes, trials: Sequence[Trial]) -> None:
         own = of(trials, contender.name)
         figures = [trial.microseconds_per_user for trial in own]
         axes.plot([trial.users for trial in own], figures, marker="o", label=_short(contender.name))
-    _by_users(axes, "µs per user")
+    _by_users(axes, trials, "µs per user")
 
 
 def _memory(axes: Axes, trials: Sequence[Trial]) -> None:
@@ -62,12 +63,15 @@ def _memory(axes: Axes, trials: Sequence[Trial]) -> None:
         )
         worker = [trial.worker_peak_mb or 0 for trial in own]
         axes.plot(users, worker, marker="x", linestyle="dashed", color=line.get_color())
-    _by_users(axes, "peak MiB (dashed: of the worker)")
+    _by_users(axes, trials, "peak MiB (dashed: of the worker)")
     axes.legend(fontsize=7)
 
 
-def _by_users(axes: Axes, label: str) -> None:
+def _by_users(axes: Axes, trials: Sequence[Trial], label: str) -> None:
+    users = sorted({trial.users for trial in trials})
     axes.set_xscale("log")
+    axes.set_xticks(users, [f"{count:,}" for count in users])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(bottom=0)
     axes.set_xlabel("users")
     axes.set_ylabel(label)
