@@ -24,7 +24,7 @@ TAKEOVER_POLLING_SECONDS = 0.5
 """Of the queues that only takeovers fill: each look costs time, here and in PostgreSQL."""
 
 DEFAULT_SOURCE = "randomuser"
-DEFAULT_CONCURRENCY = 2
+DEFAULT_CONCURRENCY = 4
 DEFAULT_BATCH_SIZE = 10
 DEFAULT_CHUNK_SIZE = 500
 
