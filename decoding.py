@@ -71,11 +71,13 @@ def _refuse_nul(decoded: object, within: str) -> None:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{index}]")
-    else:
-        yield path, value
+    # Without recursion, for a reader may follow more levels than Python has frames for.
+    waiting = [(path, value)]
+    while waiting:
+        place, found = waiting.pop()
+        if isinstance(found, dict):
+            waiting += reversed([(f"{place}.{key}", inner) for key, inner in found.items()])
+        elif isinstance(found, list):
+            waiting += reversed([(f"{place}[{at}]", inner) for at, inner in enumerate(found)])
+        else:
+            yield place, found
