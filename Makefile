@@ -45,9 +45,9 @@ format: $(VENV)/dev.stamp  ## put the code into its form
 	@$(IN_VENV) ruff check --fix
 	@$(IN_VENV) ruff format
 
-pgcli: $(VENV)/dev.stamp  ## open the database in pgcli
+pgcli: $(VENV)/dev.stamp  ## open the database in pgcli (make pgcli ARGS="-c 'SELECT 1'")
 	@$(IN_VENV); export PATH; settings=$$(python integration.py postgres env) && \
-	    eval "$$settings" && pgcli
+	    eval "$$settings" && pgcli $(ARGS)
 
 lock: $(VENV)/dev.stamp  ## pin what pyproject.toml asks for, keeping the versions that fit
 	@$(IN_VENV) requirements/lock $(LOCKS)
