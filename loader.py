@@ -42,7 +42,7 @@ ERROR_NAMESPACE = uuid.UUID("6f1d6c0e-2c0e-4b0f-9a52-0d8f3b9d5c11")
 """Of the version 5 UUIDs that give each rejected record its one row."""
 
 COPY_SIZE = 100
-"""Records from which on a batch is tried with COPY: for fewer it costs more than it saves."""
+"""Size of a batch from which on COPY is tried: for fewer records it costs more than it saves."""
 
 DATA_ERRORS = ("22", "23")
 """SQLSTATE classes that blame the data: data exception, integrity constraint violation."""
@@ -185,10 +185,24 @@ class Insertion:
         return counts, rejects
 
     def _insert_batches(self, entries: Sequence[Entry]) -> Counts:
-        counts = Counts()
-        for batch in _slices(entries, self.plan.batch_size):
-            counts += self._insert_batch(batch)
-        return counts
+        batches = list(_slices(entries, self.plan.batch_size))
+        if self.source.details or self.plan.on_conflict == "update":
+            return sum((self._insert_batch(batch) for batch in batches), Counts())
+        if self.plan.batch_size >= COPY_SIZE:
+            # Twice as fast, but all or nothing: what COPY refuses, INSERT decides.
+            with suppress(psycopg.Error), self._savepoint():
+                return self._copy(entries)
+        return self._insert_or_skip(batches)
+
+    def _insert_or_skip(self, batches: Sequence[Sequence[Entry]]) -> Counts:
+        """Only a total is asked for, so the driver sends all batches before it awaits an answer."""
+        written = self.session.connection().execute(
+            _insert_statement(type(self.source), "skip"),
+            [self._parameters(batch) for batch in batches],
+            execution_options={"preserve_rowcount": True},
+        )
+        imported = int(written.rowcount)
+        return Counts(imported, skipped=sum(map(len, batches)) - imported)
 
     def _savepoint(self) -> AbstractContextManager[object]:
         """The driver's own: SQLAlchemy's takes longer than the INSERT of ten users in it."""
@@ -200,26 +214,25 @@ class Insertion:
         return driver  # type: ignore[no-any-return]
 
     def _insert_batch(self, batch: Sequence[Entry]) -> Counts:
-        if len(batch) >= COPY_SIZE and not self.source.details:
-            # Twice as fast, but all or nothing: what COPY refuses, INSERT decides.
-            with suppress(psycopg.Error), self._savepoint():
-                return self._copy(batch)
-        rows = msgspec.json.encode([entry.row for entry in batch]).decode()
+        """One that tells which rows it wrote, and whether they are new."""
         connection = self.session.connection()
-        written = connection.execute(
-            _statement(type(self.source), self.plan.on_conflict),
-            {"batch": rows, "import_id": self.import_id},
-        ).one()
+        parameters = self._parameters(batch)
+        statement = _counting_statement(type(self.source), self.plan.on_conflict)
+        written = connection.execute(statement, parameters).one()
         for detail in self.source.details:
-            connection.execute(detail, {"batch": rows, "ids": written.ids})
+            connection.execute(detail, {"batch": parameters["batch"], "ids": written.ids})
         updated = written.rows - written.imported
         return Counts(written.imported, updated, len(batch) - written.rows)
 
-    def _copy(self, batch: Sequence[Entry]) -> Counts:
+    def _parameters(self, batch: Sequence[Entry]) -> dict[str, str]:
+        rows = msgspec.json.encode([entry.row for entry in batch])
+        return {"batch": rows.decode(), "import_id": self.import_id}
+
+    def _copy(self, entries: Sequence[Entry]) -> Counts:
         with self._driver.cursor().copy(_copy_statement(type(self.source))) as copy:
-            for entry in batch:
+            for entry in entries:
                 copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
-        return Counts(imported=len(batch))
+        return Counts(imported=len(entries))
 
 
 def write_rejects(session: Session, import_id: str, rejects: Sequence[Reject]) -> None:
@@ -394,7 +407,7 @@ def _slices(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
 
 
 @cache
-def _statement(source: type[Source], on_conflict: OnConflict) -> Executable:
+def _insert_statement(source: type[Source], on_conflict: OnConflict) -> Insert:
     """One INSERT for a batch of any size: its rows are one parameter, a JSON array."""
     table = source.table()
     names = [name for name in source.row_type.__struct_fields__ if name in table.columns]
@@ -403,16 +416,22 @@ def _statement(source: type[Source], on_conflict: OnConflict) -> Executable:
         [*names, "import_id"],
         select(*(rows.c[name] for name in names), bindparam("import_id", type_=Text)),
     )
+    if on_conflict == "skip":
+        return statement.on_conflict_do_nothing(index_elements=["id"])
+    new = {name: statement.excluded[name] for name in [*names, "import_id"] if name != "id"}
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_={**new, "imported_at": func.now()}
+    )
+
+
+@cache
+def _counting_statement(source: type[Source], on_conflict: OnConflict) -> Executable:
+    table = source.table()
     is_new: ColumnElement[bool] = true()
     if on_conflict == "update":
         # Zero in xmax tells a new row from an updated one; partitioned tables have no xmax.
         is_new = literal_column(f"{table.name}.xmax = 0")
-        new = {name: statement.excluded[name] for name in [*names, "import_id"] if name != "id"}
-        statement = statement.on_conflict_do_update(
-            index_elements=["id"], set_={**new, "imported_at": func.now()}
-        )
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=["id"])
+    statement = _insert_statement(source, on_conflict)
     written = statement.returning(table.c.id, is_new.label("is_new")).cte("written")
     imported = func.count().filter(written.c.is_new)
     counts: list[Label[Any]] = [func.count().label("rows"), imported.label("imported")]

@@ -26,7 +26,8 @@ TAKEOVER_POLLING_SECONDS = 0.5
 DEFAULT_SOURCE = "randomuser"
 DEFAULT_CONCURRENCY = 4
 DEFAULT_BATCH_SIZE = 10
-DEFAULT_CHUNK_SIZE = 500
+DEFAULT_CHUNK_SIZE = 2_500
+"""Users in a transaction: with 500, DBOS's bookkeeping for a chunk takes as long as its work."""
 
 OnConflict = Literal["skip", "update"]
 
