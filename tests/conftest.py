@@ -27,6 +27,7 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "short"
 def server() -> Iterator[Server]:
     """The embedded PostgreSQL of this run (of each of its workers)."""
     with running_server() as running:
+        running.forget_durability()
         yield running
 
 

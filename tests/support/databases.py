@@ -41,6 +41,11 @@ class Server:
         finally:
             self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    def forget_durability(self) -> None:
+        """Only a machine that loses its power would notice; making and dropping databases does."""
+        self.execute("ALTER SYSTEM SET fsync = off")
+        self.execute("SELECT pg_reload_conf()")
+
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
             connection.execute(statement)
@@ -70,9 +75,6 @@ def running_server() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="pg-")) / "s"
     with _ended_afterwards(folder):
         server = Server(folder, postgres.ensure_running(folder))
-        # Only a machine that loses its power would notice; making and dropping databases does.
-        server.execute("ALTER SYSTEM SET fsync = off")
-        server.execute("SELECT pg_reload_conf()")
         server.execute(f'CREATE DATABASE "{TEMPLATE}"')
         _migrate(folder.parent, server.url_of(TEMPLATE))
         yield server
