@@ -100,8 +100,6 @@ def ensure_running(
         with _locked(folder, patience):
             _prepare(folder)
             fcntl.lockf(_users_file(folder), fcntl.LOCK_SH)
-            if running_url(folder) is None:
-                _start(folder, patience)
             _ensure_database(folder, patience)
             return _url(_socket_folder(folder))
 
@@ -395,12 +393,16 @@ def _connect(folder: Path) -> "psycopg.Connection[tuple[int]]":
 
 
 def _ensure_database(folder: Path, patience: _Patience) -> None:
+    """See that the server runs, and that its database is there."""
     import psycopg
 
     refusal = ""
 
     def ensured() -> bool:
         nonlocal refusal
+        # Asked each time: if it dies now, nobody else can start it, for they wait for our lock.
+        if running_url(folder) is None:
+            _start(folder, patience)
         try:
             with _connect(folder) as connection:
                 found = "SELECT 1 FROM pg_database WHERE datname = %s"

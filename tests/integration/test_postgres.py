@@ -296,6 +296,21 @@ def test_killed_postmaster_is_started_again(folder: Path) -> None:
     assert _ask(url, "SELECT seven FROM kept") == 7
 
 
+def test_postmaster_killed_while_its_database_is_looked_for_is_started_again(folder: Path) -> None:
+    url = postgres.ensure_running(folder)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
+
+    def kill(message: str) -> None:
+        assert "takes no connections yet" in message
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
+        _kill_postmaster(folder)
+
+    assert postgres.ensure_running(folder, timeout=20, on_wait=kill) == url
+    assert _ask(url, "SELECT 1") == 1
+
+
 def test_killed_postmaster_whose_child_lives_on_is_waited_for(folder: Path) -> None:
     url = postgres.ensure_running(folder)
     connection = psycopg.connect(url)
