@@ -16,6 +16,7 @@ from chaos.plan import Fault, Kind, Phase, RoundPlan
 from chaos.progress import Progress, Watch
 from chaos.server import Server
 from chaos.workload import Workload, offered
+from postgres import PostgresError
 
 POLL_SECONDS = 0.01
 MOMENT_SECONDS = 30.0
@@ -78,8 +79,8 @@ class _Round:
             for fault in self._plan.faults:
                 self._await_and_inject(fault)
             self._recover()
-        except Hung as hung:
-            self._outcome.harness_violations.append(str(hung))
+        except (Hung, PostgresError) as error:
+            self._outcome.harness_violations.append(str(error))
         self._outcome.endings = self._crew.endings
         self._stop()
         self._check()
