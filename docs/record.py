@@ -1,5 +1,6 @@
 """Records docs/terminal.svg: `python -m docs.record`, in a clone that was set up by `make run`."""
 
+import io
 import os
 from pathlib import Path
 
@@ -22,7 +23,7 @@ SECONDS = 120
 
 
 def main() -> None:
-    console = Console(record=True, width=80, file=Path(os.devnull).open("w", encoding="utf-8"))
+    console = Console(record=True, width=80, file=io.StringIO())
     with Shell(Path.cwd(), os.environ) as shell:
         for command in COMMANDS:
             shell.run(command, SECONDS)

@@ -61,6 +61,7 @@ class Shell:
         self._bash.stdin.write(script.encode())
         self._bash.stdin.flush()
         end = until(lambda: END.search(self._text()), f"end of {command}", timeout)
+        assert end is not None
         return int(end[1])
 
     @property
