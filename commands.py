@@ -208,7 +208,8 @@ def run_import(
     bring_up_to_date()
     database.require_table(database.database().engine, source.table(), source.alembic_config)
     this, is_new = transaction("find_or_create_import", imports.find_or_create, plan, options.again)
-    if this.state in imports.COMPLETE:
+    client = database.database().client
+    if this.state in imports.COMPLETE and not runtime.is_under_way(client, this):
         return _report_complete(this, source)
     with runtime.working(concurrency):
         this = _startable(this)
@@ -246,8 +247,9 @@ def _startable(this: Import) -> Import:
 
 def _start(workflows: Workflows, this: Import) -> "Future[dict[str, Any]]":
     """Starts the import's workflow, or joins it where it is under way, in whatever process."""
-    with telemetry.in_import(this.id, this.attempt), SetWorkflowID(this.workflow_id):
-        DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
+    if DBOS.get_workflow_status(this.workflow_id) is None:
+        with telemetry.in_import(this.id, this.attempt), SetWorkflowID(this.workflow_id):
+            DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
     # As the database has it: a workflow that is cancelled ends there before it ends here.
     handle: WorkflowHandle[dict[str, Any]] = DBOS.retrieve_workflow(this.workflow_id)
     waiter = ThreadPoolExecutor(1, thread_name_prefix="result")

@@ -107,6 +107,10 @@ def await_chunks(import_id: str, attempt: int) -> None:
                 return
             liveness.give_up_ended_chunks(import_id, attempt)
             look_for_ended_at = time.monotonic() + ENDED_CHUNKS_SECONDS
+    # A workflow ends a moment after its chunk is loaded; where its process died in between, another
+    # one takes it over. Nothing of a finished import is left to be done.
+    while liveness.has_chunks_under_way(import_id, attempt):
+        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

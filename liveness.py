@@ -154,6 +154,18 @@ def is_cancelled(import_id: str, attempt: int) -> bool:
     return bool(parent) and parent[0].status == "CANCELLED"
 
 
+def has_chunks_under_way(import_id: str, attempt: int) -> bool:
+    """Whether the workflow of a chunk has yet to end, loaded or not."""
+    under_way = DBOS.list_workflows(
+        workflow_id_prefix=f"{imports.workflow_id(import_id, attempt)}.",
+        status=ACTIVE,
+        limit=1,
+        load_input=False,
+        load_output=False,
+    )
+    return bool(under_way)
+
+
 def give_up_ended_chunks(import_id: str, attempt: int) -> None:
     """Gives up chunks that nobody will load: their workflow was cancelled, or could not even fail.
 

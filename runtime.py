@@ -78,6 +78,18 @@ def working(concurrency: int | None) -> Iterator[Database]:
             _leave(ours)
 
 
+def is_under_way(client: DBOSClient, this: Import) -> bool:
+    """Whether a workflow of an import's newest attempt has yet to end, wherever it runs."""
+    under_way = client.list_workflows(
+        workflow_id_prefix=this.workflow_id,
+        status=["ENQUEUED", "PENDING", "DELAYED"],
+        limit=1,
+        load_input=False,
+        load_output=False,
+    )
+    return bool(under_way)
+
+
 def cancel(client: DBOSClient, this: Import) -> None:
     """Cancels an import's workflows: its parent first, so that it does not mind its chunks."""
     client.cancel_workflow(this.workflow_id)

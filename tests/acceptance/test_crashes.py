@@ -1,7 +1,10 @@
 """SIGKILL at moments that the database tells, each followed by a new start; and Ctrl-C."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.standin import Standin, faults
@@ -19,6 +22,9 @@ from tests.support.programs import Importer, Process
 from tests.support.waiting import until
 
 INTERRUPTED = 130
+
+HELD = 4711
+"""Key of the advisory lock that holds a workflow's end up."""
 
 MOMENTS = {
     "the import is known": "SELECT 1 FROM imports",
@@ -57,6 +63,46 @@ def test_killed_at_ten_moments_and_started_again_each_time(
 
     assert result.status == 3, result.stderr
     assert_exactly_once(sql, file)
+
+
+@pytest.mark.parametrize("workflow", ["import_chunk", "import_users"])
+def test_killed_between_its_last_commit_and_the_end_of_its_workflow(
+    importer: Importer, sql: Sql, file: UsersFile, workflow: str
+) -> None:
+    with workflows_that_cannot_end(sql, workflow):
+        running = start(importer, file)
+        has_come = {"import_chunk": loaded_chunks, "import_users": is_complete}[workflow]
+        until(lambda: has_come(sql), f"{workflow} has committed")
+        running.kill()
+
+    result = start(importer, file).wait()
+
+    assert result.status == 3, result.stderr
+    assert_exactly_once(sql, file)
+
+
+@contextmanager
+def workflows_that_cannot_end(sql: Sql, name: str) -> Iterator[None]:
+    """Holds up what writes that a workflow of this name has ended."""
+    sql(
+        f"""
+        CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_advisory_xact_lock_shared({HELD}); RETURN new; END $$
+        """
+    )
+    sql(
+        "CREATE TRIGGER hold_up BEFORE UPDATE ON dbos.workflow_status FOR EACH ROW "
+        f"WHEN (new.name = '{name}' AND new.status = 'SUCCESS') EXECUTE FUNCTION hold_up()"
+    )
+    with psycopg.connect(sql.url) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [HELD])
+        yield
+        # What the killed process was waiting with is still there, and would go on.
+        holder.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE wait_event = 'advisory' AND datname = current_database()"
+        )
+    sql("DROP TRIGGER hold_up ON dbos.workflow_status")
 
 
 def test_a_worker_finishes_what_a_starter_left_for_good(
