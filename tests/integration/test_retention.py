@@ -69,7 +69,7 @@ def test_no_age(written: str) -> None:
 def test_an_ended_import_loses_its_workflows_only(
     importer: Importer, sql: Sql, db: Database, file: Path
 ) -> None:
-    importer.run("import", "--input", file)
+    importer.run("import", "--input", file, "--chunk-size", "300")
     assert retention.prune(db, DAY) == Pruned()
     assert workflows(sql) == 3
 
@@ -79,7 +79,7 @@ def test_an_ended_import_loses_its_workflows_only(
     assert workflows(sql) == 0
     for table in ("operation_outputs", "workflow_input", "workflow_output", "datasource_outputs"):
         assert sql.value(f"SELECT count(*) FROM dbos.{table}") == 0
-    again = importer.run("import", "--input", file, "--json")
+    again = importer.run("import", "--input", file, "--chunk-size", "300", "--json")
     assert (again.status, again.json()["imported"]) == (0, 600)
     assert sql.value("SELECT count(*) FROM random_users") == 600
 
@@ -87,10 +87,14 @@ def test_an_ended_import_loses_its_workflows_only(
 def test_an_unfinished_import_is_abandoned_and_begun_anew(
     importer: Importer, sql: Sql, db: Database, file: Path
 ) -> None:
-    sql("ALTER TABLE random_users RENAME TO elsewhere")
-    command = ("import", "--input", file, "--json")
+    sql(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE insufficient_privilege; END $$"
+    )
+    sql("CREATE TRIGGER fail BEFORE INSERT ON random_users EXECUTE FUNCTION fail()")
+    command = ("import", "--input", file, "--chunk-size", "300", "--json")
     assert importer.run(*command).status == 1
-    sql("ALTER TABLE elsewhere RENAME TO random_users")
+    sql("DROP TRIGGER fail ON random_users")
     make_old(sql)
 
     pruned = importer.run("prune", "--older-than", "1d", "--json")
@@ -106,7 +110,7 @@ def test_an_import_under_way_is_left_alone(
     importer: Importer, sql: Sql, db: Database, file: Path
 ) -> None:
     with held_up_from(0, sql):
-        running = importer.spawn("import", "--input", file, "--json")
+        running = importer.spawn("import", "--input", file, "--chunk-size", "300", "--json")
         until(lambda: sql.value("SELECT count(*) FROM chunks"), "its page is staged")
 
         assert retention.prune(db, timedelta()) == Pruned()
