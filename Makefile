@@ -27,7 +27,7 @@ test-long: $(VENV)/dev.stamp  ## run the tests that take long: more moments, lon
 	@$(IN_VENV) HYPOTHESIS_PROFILE=long pytest --timeout=3600 tests/integration/test_records.py $(ARGS)
 
 test-browser: $(VENV)/dev.stamp  ## look at the report with a real Chromium
-	@$(IN_VENV) pytest -m browser --numprocesses=0 $(ARGS)
+	@$(IN_VENV) pytest -m "browser and not long" --numprocesses=0 $(ARGS)
 
 chaos: $(VENV)/dev.stamp  ## import under random failures (make chaos SEED=7 ROUNDS=50, or MINUTES=20)
 	@$(IN_VENV) python -m chaos

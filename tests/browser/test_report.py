@@ -171,6 +171,8 @@ def test_every_chart_and_its_table_is_reached_by_keyboard(
     assert len(chromium.find_elements(By.CSS_SELECTOR, "details[open] table")) == len(CHARTS)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_million_users_open_at_once(
     chromium: webdriver.Chrome, importer: Importer, sql: Sql, tmp_path: Path
 ) -> None:
