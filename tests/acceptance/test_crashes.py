@@ -65,20 +65,44 @@ def test_killed_at_ten_moments_and_started_again_each_time(
     assert_exactly_once(sql, file)
 
 
-@pytest.mark.parametrize("workflow", ["import_chunk", "import_users"])
 def test_killed_between_its_last_commit_and_the_end_of_its_workflow(
-    importer: Importer, sql: Sql, file: UsersFile, workflow: str
+    importer: Importer, sql: Sql, tmp_path: Path
 ) -> None:
-    with workflows_that_cannot_end(sql, workflow):
+    file = write_users(tmp_path, 25)
+    with workflows_that_cannot_end(sql, "import_users"):
         running = start(importer, file)
-        has_come = {"import_chunk": loaded_chunks, "import_users": is_complete}[workflow]
-        until(lambda: has_come(sql), f"{workflow} has committed")
-        running.kill()
+        until(lambda: is_complete(sql), "the import has committed")
+        kill_with_its_sessions(sql, running)
 
     result = start(importer, file).wait()
 
     assert result.status == 3, result.stderr
     assert_exactly_once(sql, file)
+
+
+def test_a_worker_killed_between_a_chunks_commit_and_the_end_of_its_workflow(
+    importer: Importer, sql: Sql, tmp_path: Path
+) -> None:
+    file = write_users(tmp_path, 50)
+    worker = importer.spawn("worker", "--concurrency", "1")
+    worker.wait_for("is ready")
+    with workflows_that_cannot_end(sql, "import_chunk"):
+        starter = start(importer, file)
+        until(lambda: loaded_chunks(sql) == 2, "each process has loaded a chunk")
+        assert work_in_hand(sql, worker)
+        kill_with_its_sessions(sql, worker)
+
+    assert starter.wait().status == 3
+    assert_exactly_once(sql, file)
+
+
+def kill_with_its_sessions(sql: Sql, process: Process) -> None:
+    """What the server is executing for a killed process would go on, and be committed."""
+    process.kill()
+    sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s",
+        f"%-{process.pid}-%",
+    )
 
 
 @contextmanager
@@ -97,11 +121,6 @@ def workflows_that_cannot_end(sql: Sql, name: str) -> Iterator[None]:
     with psycopg.connect(sql.url) as holder:
         holder.execute("SELECT pg_advisory_xact_lock(%s)", [HELD])
         yield
-        # What the killed process was waiting with is still there, and would go on.
-        holder.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE wait_event = 'advisory' AND datname = current_database()"
-        )
     sql("DROP TRIGGER hold_up ON dbos.workflow_status")
 
 

@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 
 import postgres
-from tests.support.databases import Sql
+from tests.support.databases import Sql, ended_afterwards
 from tests.support.programs import PROJECT, PYTHON, Programs, Result, clean_environment
 from tests.support.users import FIELDS, row_of, users
 
@@ -44,12 +44,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     folder = tmp_path_factory.mktemp("start")
     server = folder / "pg"
     programs = Programs(folder, clean_environment() | {"POSTGRES_FOLDER": str(server)})
-    try:
-        result = programs.run("dbos", "start")
-        yield Started(programs, result, Sql(postgres.ensure_running(server)))
-    finally:
-        programs.end()
-        postgres.stop(server)
+    with ended_afterwards(server):
+        try:
+            result = programs.run("dbos", "start")
+            yield Started(programs, result, Sql(postgres.ensure_running(server)))
+        finally:
+            programs.end()
 
 
 def test_it_imports_5000_users(started: Started) -> None:

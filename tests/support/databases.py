@@ -73,7 +73,7 @@ class Sql:
 def running_server() -> Iterator[Server]:
     """A new server with the migrated template. It ends with this process, even a killed one."""
     folder = Path(tempfile.mkdtemp(prefix="pg-")) / "s"
-    with _ended_afterwards(folder):
+    with ended_afterwards(folder):
         server = Server(folder, postgres.ensure_running(folder))
         server.execute(f'CREATE DATABASE "{TEMPLATE}"')
         _migrate(folder.parent, server.url_of(TEMPLATE))
@@ -81,7 +81,8 @@ def running_server() -> Iterator[Server]:
 
 
 @contextmanager
-def _ended_afterwards(folder: Path) -> Iterator[None]:
+def ended_afterwards(folder: Path) -> Iterator[None]:
+    """The server of `folder`, if there is one by then, ends and goes, with the folder's parent."""
     command = [PYTHON, "-m", "tests.support.end_server", str(folder)]
     # In a session of its own: Ctrl-C is for the tests.
     guard = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, start_new_session=True)
