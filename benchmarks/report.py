@@ -11,6 +11,23 @@ def markdown(results: Results) -> str:
     return "\n".join(_lines(results))
 
 
+def summary(results: Results) -> str:
+    """What the README shows of it."""
+    machine = ", ".join(results.machine.values())
+    return "\n".join(
+        [
+            f"`{results.command}` on {results.taken_at}: {machine}. {results.users:,} users, medians",
+            f"of {results.rounds} rounds; all of it in [benchmarks/results.md](benchmarks/results.md).",
+            "",
+            *_throughput(results.throughput),
+            "",
+            "![Users a second by contender; time and memory by users](benchmarks/results.svg)",
+            "",
+            *_targets(results.targets),
+        ]
+    )
+
+
 def _lines(results: Results) -> Iterator[str]:
     machine = ", ".join(results.machine.values())
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())

@@ -21,6 +21,10 @@ from benchmarks.results import Results, Trial
 from benchmarks.trials import Laboratory
 from tests.support.databases import running_server
 
+RESULTS = PROJECT / "benchmarks"
+README_BEGIN = "<!-- benchmark: written by `make bench` -->"
+README_END = "<!-- end of benchmark -->"
+
 WARM_UP_USERS = 2_000
 
 
@@ -29,13 +33,15 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender runs.")] = 3,
     folder: Annotated[
         Path, typer.Option(help="For results.json, results.md and results.svg.")
-    ] = PROJECT / "benchmarks",
+    ] = RESULTS,
 ) -> None:
     """Measure every contender, and write the results."""
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, running_server() as server:
         laboratory = Laboratory(server, Programs(Path(scratch)), Path(scratch))
         results = measure(laboratory, users, rounds)
     write(results, folder)
+    if folder == RESULTS:
+        write_readme(results)
     print(report.markdown(results))
 
 
@@ -77,6 +83,15 @@ def write(results: Results, folder: Path) -> None:
     (folder / "results.md").write_text(report.markdown(results), encoding="utf-8")
     # In a process of its own: a child's peak memory is at least its parent's, so this stays small.
     subprocess.run([PYTHON, "-m", "benchmarks.plot", str(folder)], cwd=PROJECT, check=True)
+
+
+def write_readme(results: Results) -> None:
+    """Writes the README's part between its two marks."""
+    readme = PROJECT / "README.md"
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(README_BEGIN)
+    _, end, after = rest.partition(README_END)
+    text = f"{before}{begin}\n\n{report.summary(results)}\n\n{end}{after}"
+    readme.write_text(text, encoding="utf-8")
 
 
 def _run(trials: Iterable[Trial]) -> list[Trial]:
