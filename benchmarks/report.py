@@ -16,8 +16,9 @@ def summary(results: Results) -> str:
     machine = ", ".join(results.machine.values())
     return "\n".join(
         [
-            f"`{results.command}` on {results.taken_at}: {machine}. {results.users:,} users, medians",
-            f"of {results.rounds} rounds; all of it in [benchmarks/results.md](benchmarks/results.md).",
+            f"`{results.command}` on {results.taken_at}: {machine}.",
+            f"{results.users:,} users, medians of {results.rounds} rounds;",
+            "all of it in [benchmarks/results.md](benchmarks/results.md).",
             "",
             *_throughput(results.throughput),
             "",
