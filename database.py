@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -13,7 +13,21 @@ import psycopg
 import sqlalchemy
 from dbos import DBOSClient, DBOSPortableJSONSerializer, SQLAlchemyDatasource
 from dbos import error as dbos_error
-from sqlalchemy import Connection, Engine, Table, event, make_url, text
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Engine,
+    FromClause,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    event,
+    func,
+    literal_column,
+    make_url,
+    text,
+)
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
@@ -271,6 +285,14 @@ def reason(error: BaseException) -> str:
 def sqlstate(error: BaseException) -> str | None:
     """The server's code for an error, where it came from the server."""
     return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def recordset(table: str, columns: Sequence[str]) -> FromClause:
+    """The rows of the parameter `batch`, typed as a table's."""
+    batch = cast(bindparam("batch", type_=Text), JSON)
+    return func.json_populate_recordset(literal_column(f"NULL::{table}"), batch).table_valued(
+        *columns, name="batch_rows"
+    )
 
 
 def _not_migrated(url: URL) -> str:

@@ -19,6 +19,7 @@ import imports
 import liveness
 import loader
 import pages
+import rejects
 import runtime
 import telemetry
 from database import database, transaction
@@ -88,7 +89,7 @@ def import_chunk(import_id: str, chunk: int) -> dict[str, int] | None:
                 "load_chunk", loader.load_chunk, import_id, chunk, ours.executor_id
             )
         except Exception as error:  # noqa: BLE001 (no reason may leave a chunk without a trace)
-            failure = loader.failure_of(error)
+            failure = rejects.failure_of(error)
             transaction(
                 "fail_chunk", loader.fail_chunk, import_id, chunk, ours.executor_id, failure
             )

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 import imports
 import loader
+import rejects
 import settings
 import telemetry
 from database import Database, transaction
@@ -177,7 +178,7 @@ def give_up_ended_chunks(import_id: str, attempt: int) -> None:
         workflow_ids=list(workflows), status=ACTIVE, load_input=False, load_output=False
     )
     for workflow_id in workflows.keys() - {status.workflow_id for status in alive}:
-        failure = loader.Failure(
+        failure = rejects.Failure(
             "WorkflowEnded", f"Workflow {workflow_id} ended without loading it"
         )
         transaction(
@@ -267,7 +268,7 @@ def _is_poisonous(status: WorkflowStatus, dead: str) -> bool:
         log.warning("taking chunk %s over from %s, which is dead", chunk, dead)
         if takeovers < MAX_TAKEOVERS:
             return False
-        failure = loader.Failure(
+        failure = rejects.Failure(
             "WorkerDied", f"Its worker died {takeovers} times while it had this chunk"
         )
         transaction("fail_chunk", loader.fail_chunk, import_id, chunk, dead, failure)

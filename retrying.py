@@ -16,10 +16,12 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, delete, func, literal, 
 from sqlalchemy.orm import Session
 
 import imports
+import insertion
 import loader
 import pages
-from database import transaction
-from loader import Counts
+import rejects
+from database import recordset, transaction
+from insertion import Counts
 from models import Chunks, Errors, Imports
 from source import Source, SourceError, load
 
@@ -68,14 +70,14 @@ def retry_chunk(session: Session, import_id: str, chunk: int) -> Counts:
     source = load(plan.source)
     records = _lock_rejected(session, source, import_id, chunk)
     entries, undecoded = loader.decode(source, records.items())
-    counts, refused = loader.insert_rows(session, source, import_id, plan, entries)
-    rejects = undecoded + refused
-    loader.write_rejects(session, import_id, rejects)
-    settled = records.keys() - {reject.position for reject in rejects}
-    settled_ids = [loader.error_id(import_id, position) for position in settled]
+    counts, refused = insertion.insert_rows(session, source, import_id, plan, entries)
+    remaining = undecoded + refused
+    rejects.write_rejects(session, import_id, remaining)
+    settled = records.keys() - {reject.position for reject in remaining}
+    settled_ids = [rejects.error_id(import_id, position) for position in settled]
     session.execute(delete(Errors).where(_is_one_of(settled_ids)))
     _count(session, import_id, chunk, replace(counts, rejected=-len(settled)))
-    return replace(counts, rejected=len(rejects))
+    return replace(counts, rejected=len(remaining))
 
 
 def given_up_chunks(session: Session, import_id: str | None) -> int:
@@ -100,7 +102,7 @@ def _lock_rejected(
     """The chunk's open records by position, as they stand in `errors`, without secrets."""
     covered = session.get_one(Chunks, (import_id, chunk), with_for_update=True)
     positions = {
-        loader.error_id(import_id, position): position
+        rejects.error_id(import_id, position): position
         for position in range(covered.position, covered.position + covered.users)
     }
     rows = session.execute(
@@ -136,10 +138,10 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 def _replace_records(session: Session, sources: Mapping[str, Source], lines: Sequence[Line]) -> int:
-    new = loader.recordset("errors", ["id", "message"])
+    new = recordset("errors", ["id", "message"])
     rows = [
         {
-            "id": loader.error_id(line.import_id, line.position),
+            "id": rejects.error_id(line.import_id, line.position),
             "message": {"record": _storable(sources[line.import_id], line.record)},
         }
         for line in lines
@@ -160,7 +162,7 @@ def _storable(source: Source, record: msgspec.Raw) -> msgspec.Raw | str:
     text = bytes(record)
     if text.startswith(b'"'):
         text = msgspec.json.decode(text, type=str).encode("utf-8", "backslashreplace")
-    return loader.as_json(source.without_secrets(text))
+    return rejects.as_json(source.without_secrets(text))
 
 
 def _is_one_of(ids: Iterable[UUID]) -> ColumnElement[bool]:

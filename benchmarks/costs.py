@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 import pages
 from benchmarks import data
-from loader import _copy_statement, _insert_statement
+from insertion import _copy_statement, _insert_statement
 from randomuser import SOURCE, RandomUser
 from source import Row
 from tests.support.databases import running_server

@@ -10,8 +10,8 @@ from psycopg.rows import DictRow
 
 from chaos.expectation import Expectation
 from chaos.server import EARLIER_IMPORT
-from loader import error_id
 from randomuser import UserRow
+from rejects import error_id
 
 SHOWN = 5
 """Of the users that are wrong in the same way, how many are named."""

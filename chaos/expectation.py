@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-import loader
+import rejects
 from chaos.plan import RoundPlan
 from chaos.workload import Workload
 from imports import State, Totals
@@ -75,5 +75,5 @@ def _reject(record: bytes, error: RecordError) -> dict[str, Any]:
         "stage": "decode",
         "detail": error.detail,
         "path": error.path,
-        "record": msgspec.json.decode(msgspec.json.encode(loader.as_json(record))),
+        "record": msgspec.json.decode(msgspec.json.encode(rejects.as_json(record))),
     }

@@ -19,7 +19,7 @@ from examples.bookshop.models import Base
 from examples.bookshop.orders import MAX_LIMIT, SOURCE
 from examples.bookshop.standin import Bookshop, answer
 from imports import Import
-from loader import Counts
+from insertion import Counts
 from planning import plan_import
 from settings import ImportOptions
 from source import Page, Query, RecordError, SourceError

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from database import Database
-from loader import Counts
+from insertion import Counts
 from tests.support.databases import Sql
 from tests.support.staging import load, load_chunk, stage
 from tests.support.users import User, users, with_value, without

@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+import insertion
 import loader
 import pages
+import rejects
 import retrying
 from database import Database
 from imports import Plan
-from loader import Counts
+from insertion import Counts
 from randomuser import SOURCE
 from source import SourceError
 from tests.support import odd_records
@@ -42,8 +44,8 @@ def load_records(session: Session, records: list[bytes]) -> Counts:
     session.execute(text("SELECT 1"))
     stripped = [SOURCE.without_secrets(record) for record in records]
     entries, undecoded = loader.decode(SOURCE, enumerate(stripped))
-    counts, refused = loader.insert_rows(session, SOURCE, IMPORT, PLAN, entries)
-    loader.write_rejects(session, IMPORT, undecoded + refused)
+    counts, refused = insertion.insert_rows(session, SOURCE, IMPORT, PLAN, entries)
+    rejects.write_rejects(session, IMPORT, undecoded + refused)
     return counts + Counts(rejected=len(undecoded))
 
 

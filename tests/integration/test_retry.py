@@ -12,7 +12,7 @@ import imports
 import retrying
 from database import transaction
 from imports import Import
-from loader import Counts
+from insertion import Counts
 from source import SourceError
 from tests.support.databases import Sql
 from tests.support.programs import Importer

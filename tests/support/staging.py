@@ -9,7 +9,7 @@ import loader
 import pages
 from database import transaction
 from imports import Import
-from loader import Counts
+from insertion import Counts
 from planning import plan_import
 from randomuser import SOURCE
 from settings import ImportOptions

@@ -1,0 +1,228 @@
+"""Rows into their table: in batches, under savepoints, a bad record apart from its neighbours."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Label,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from database import recordset
+from imports import Plan
+from rejects import Reject, blames_data, failure_of
+from settings import OnConflict
+from source import Row, Source
+
+COPY_SIZE = 100
+"""Size of a batch from which on COPY is tried: for fewer records it costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of records."""
+
+    imported: int = 0
+    updated: int = 0
+    skipped: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.imported + other.imported,
+            self.updated + other.updated,
+            self.skipped + other.skipped,
+            self.rejected + other.rejected,
+        )
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A record that has a row, with its place in the import."""
+
+    position: int
+    record: bytes
+    row: Row
+
+
+def insert_rows(
+    session: Session, source: Source, import_id: str, plan: Plan, entries: Sequence[Entry]
+) -> tuple[Counts, list[Reject]]:
+    """Inserts in batches of `plan.batch_size`, ordered by id, so that imports don't deadlock."""
+    insertion = Insertion(session, source, import_id, plan)
+    counts, rejects = Counts(), list[Reject]()
+    for once in _without_repeats(entries):
+        done, refused = insertion.insert(once)
+        counts += done
+        rejects += refused
+    return counts, rejects
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """How an import's rows go into its source's tables."""
+
+    session: Session
+    source: Source
+    import_id: str
+    plan: Plan
+
+    def insert(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
+        """Batches under a savepoint. When data are at fault, each batch has one of its own, then
+        each record of the batch at fault: a bad record costs its neighbours nothing.
+        """
+        try:
+            with self._savepoint():
+                return self._insert_batches(entries), []
+        except DBAPIError as error:
+            if not blames_data(error):
+                raise
+            if len(entries) == 1:
+                return Counts(rejected=1), [_refused(entries[0], error)]
+        counts, rejects = Counts(), list[Reject]()
+        for part in _parts(entries, self.plan.batch_size):
+            done, refused = self.insert(part)
+            counts += done
+            rejects += refused
+        return counts, rejects
+
+    def _insert_batches(self, entries: Sequence[Entry]) -> Counts:
+        batches = list(_slices(entries, self.plan.batch_size))
+        if self.source.details or self.plan.on_conflict == "update":
+            return sum((self._insert_batch(batch) for batch in batches), Counts())
+        if self.plan.batch_size >= COPY_SIZE:
+            # Twice as fast, but all or nothing: what COPY refuses, INSERT decides.
+            with suppress(psycopg.Error), self._savepoint():
+                return self._copy(entries)
+        return self._insert_or_skip(batches)
+
+    def _insert_or_skip(self, batches: Sequence[Sequence[Entry]]) -> Counts:
+        """Only a total is asked for, so the driver sends all batches before it awaits an answer."""
+        written = self.session.connection().execute(
+            _insert_statement(type(self.source), "skip"),
+            [self._parameters(batch) for batch in batches],
+            execution_options={"preserve_rowcount": True},
+        )
+        imported = int(written.rowcount)
+        return Counts(imported, skipped=sum(map(len, batches)) - imported)
+
+    def _savepoint(self) -> AbstractContextManager[object]:
+        """The driver's own: SQLAlchemy's takes longer than the INSERT of ten users in it."""
+        return self._driver.transaction()
+
+    @property
+    def _driver(self) -> "psycopg.Connection[Any]":
+        driver: Any = self.session.connection().connection.driver_connection
+        return driver  # type: ignore[no-any-return]
+
+    def _insert_batch(self, batch: Sequence[Entry]) -> Counts:
+        """One that tells which rows it wrote, and whether they are new."""
+        connection = self.session.connection()
+        parameters = self._parameters(batch)
+        statement = _counting_statement(type(self.source), self.plan.on_conflict)
+        written = connection.execute(statement, parameters).one()
+        for detail in self.source.details:
+            connection.execute(detail, {"batch": parameters["batch"], "ids": written.ids})
+        updated = written.rows - written.imported
+        return Counts(written.imported, updated, len(batch) - written.rows)
+
+    def _parameters(self, batch: Sequence[Entry]) -> dict[str, str]:
+        rows = msgspec.json.encode([entry.row for entry in batch])
+        return {"batch": rows.decode(), "import_id": self.import_id}
+
+    def _copy(self, entries: Sequence[Entry]) -> Counts:
+        with self._driver.cursor().copy(_copy_statement(type(self.source))) as copy:
+            for entry in entries:
+                copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
+        return Counts(imported=len(entries))
+
+
+def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries ordered by id, each id once; then those that came again, in their order.
+
+    One statement can't update a row twice.
+    """
+    entries = sorted(entries, key=lambda entry: entry.row.sort_key)
+    while entries:
+        once, again = list[Entry](), list[Entry]()
+        for entry in entries:
+            repeated = bool(once) and once[-1].row.id == entry.row.id
+            (again if repeated else once).append(entry)
+        yield once
+        entries = again
+
+
+def _parts(entries: Sequence[Entry], batch_size: int) -> Iterator[Sequence[Entry]]:
+    """Batches of many entries; tenths of a batch; of a small one, each entry."""
+    return _slices(entries, batch_size if len(entries) > batch_size else len(entries) // 10 or 1)
+
+
+def _slices(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]
+
+
+@cache
+def _insert_statement(source: type[Source], on_conflict: OnConflict) -> Insert:
+    """One INSERT for a batch of any size: its rows are one parameter, a JSON array."""
+    table = source.table()
+    names = [name for name in source.row_type.__struct_fields__ if name in table.columns]
+    rows = recordset(table.fullname, names)
+    statement = insert(source.model).from_select(
+        [*names, "import_id"],
+        select(*(rows.c[name] for name in names), bindparam("import_id", type_=Text)),
+    )
+    if on_conflict == "skip":
+        return statement.on_conflict_do_nothing(index_elements=["id"])
+    new = {name: statement.excluded[name] for name in [*names, "import_id"] if name != "id"}
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_={**new, "imported_at": func.now()}
+    )
+
+
+@cache
+def _counting_statement(source: type[Source], on_conflict: OnConflict) -> Executable:
+    table = source.table()
+    is_new: ColumnElement[bool] = true()
+    if on_conflict == "update":
+        # Zero in xmax tells a new row from an updated one; partitioned tables have no xmax.
+        is_new = literal_column(f"{table.name}.xmax = 0")
+    statement = _insert_statement(source, on_conflict)
+    written = statement.returning(table.c.id, is_new.label("is_new")).cte("written")
+    imported = func.count().filter(written.c.is_new)
+    counts: list[Label[Any]] = [func.count().label("rows"), imported.label("imported")]
+    if source.details:
+        counts.append(func.array_agg(written.c.id).label("ids"))
+    return select(*counts).select_from(written)
+
+
+@cache
+def _copy_statement(source: type[Source]) -> sql.Composed:
+    table = source.table()
+    columns = ["import_id", *source.row_type.__struct_fields__]
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(*filter(None, (table.schema, table.name))),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+    )
+
+
+def _refused(entry: Entry, error: DBAPIError) -> Reject:
+    diagnostic = getattr(error.orig, "diag", None)
+    place = getattr(diagnostic, "column_name", None) or getattr(diagnostic, "constraint_name", None)
+    failure = replace(failure_of(error), path=place)
+    return Reject(entry.position, entry.record, str(entry.row.id), "insert", failure)
