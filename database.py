@@ -284,7 +284,7 @@ def reason(error: BaseException) -> str:
 
 def sqlstate(error: BaseException) -> str | None:
     """The server's code for an error, where it came from the server."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
+    return getattr(getattr(error, "orig", error), "sqlstate", None)
 
 
 def recordset(table: str, columns: Sequence[str]) -> FromClause:

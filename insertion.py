@@ -1,14 +1,19 @@
 """Rows into their table: in batches, under savepoints, a bad record apart from its neighbours."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import psycopg
 from psycopg import sql
+from psycopg.errors import UniqueViolation
+from psycopg.types.numeric import Int2BinaryDumper, Int4BinaryDumper
 from sqlalchemy import (
     ColumnElement,
     Executable,
@@ -32,6 +37,21 @@ from source import Row, Source
 
 COPY_SIZE = 100
 """Size of a batch from which on COPY is tried: for fewer records it costs more than it saves."""
+
+SORTED_SIZE = 50
+"""Records that are tried at once where some may be at fault."""
+
+COPY_REFUSALS = (psycopg.Error, struct.error, ArithmeticError, TypeError, ValueError)
+"""What the server says of a COPY, and what the driver says of values that don't fit its columns."""
+
+COPY_LINE = re.compile(r"COPY [^\n]*?, \D*(?P<line>\d+)")
+"""In whatever language the server speaks."""
+
+CHECKED_INTEGERS = (
+    type("CheckedInt2", (Int2BinaryDumper,), {}),
+    type("CheckedInt4", (Int4BinaryDumper,), {}),
+)
+"""Not replaced by the driver's own in C, which cut a number to the column's bits without a word."""
 
 
 @dataclass(frozen=True)
@@ -83,32 +103,67 @@ class Insertion:
     plan: Plan
 
     def insert(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
-        """Batches under a savepoint. When data are at fault, each batch has one of its own, then
-        each record of the batch at fault: a bad record costs its neighbours nothing.
-        """
+        """In batches, under one savepoint; when data are at fault, each record as it deserves."""
         try:
             with self._savepoint():
                 return self._insert_batches(entries), []
+        except (DBAPIError, psycopg.Error) as error:
+            if not blames_data(error):
+                raise
+        return self._sort_out_each(_slices(entries, SORTED_SIZE))
+
+    def _sort_out_each(self, parts: Iterable[Sequence[Entry]]) -> tuple[Counts, list[Reject]]:
+        counts, rejects = Counts(), list[Reject]()
+        for part in parts:
+            done, refused = self._sort_out(part)
+            counts += done
+            rejects += refused
+        return counts, rejects
+
+    def _sort_out(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
+        """In ever smaller parts, each under a savepoint of its own, down to a record at fault: it
+        costs its neighbours nothing.
+        """
+        try:
+            with self._savepoint():
+                return self._insert_batch(entries), []
         except DBAPIError as error:
             if not blames_data(error):
                 raise
             if len(entries) == 1:
                 return Counts(rejected=1), [_refused(entries[0], error)]
-        counts, rejects = Counts(), list[Reject]()
-        for part in _parts(entries, self.plan.batch_size):
-            done, refused = self.insert(part)
-            counts += done
-            rejects += refused
-        return counts, rejects
+        return self._sort_out_each(self._parts(entries))
+
+    def _parts(self, entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
+        """Those before the record at fault, it alone, and those after it; where the server doesn't
+        say which it is, halves.
+        """
+        at = self._first_at_fault(entries)
+        cuts = (len(entries) // 2,) if at is None else (at, at + 1)
+        edges = (0, *cuts, len(entries))
+        return [entries[start:end] for start, end in pairwise(edges) if start < end]
+
+    def _first_at_fault(self, entries: Sequence[Entry]) -> int | None:
+        """Of all statements, only COPY names the row that it fails at."""
+        try:
+            with self._driver.transaction(force_rollback=True):
+                self._copy(entries)
+        except COPY_REFUSALS as error:
+            return _line(error)
+        return None
 
     def _insert_batches(self, entries: Sequence[Entry]) -> Counts:
         batches = list(_slices(entries, self.plan.batch_size))
         if self.source.details or self.plan.on_conflict == "update":
             return sum((self._insert_batch(batch) for batch in batches), Counts())
         if self.plan.batch_size >= COPY_SIZE:
-            # Twice as fast, but all or nothing: what COPY refuses, INSERT decides.
-            with suppress(psycopg.Error), self._savepoint():
-                return self._copy(entries)
+            try:
+                with self._savepoint():
+                    return self._copy(entries)
+            except COPY_REFUSALS as error:
+                # INSERT passes over users that are there, and says what else there is to say.
+                if blames_data(error) and not isinstance(error, UniqueViolation):
+                    raise
         return self._insert_or_skip(batches)
 
     def _insert_or_skip(self, batches: Sequence[Sequence[Entry]]) -> Counts:
@@ -146,7 +201,16 @@ class Insertion:
         return {"batch": rows.decode(), "import_id": self.import_id}
 
     def _copy(self, entries: Sequence[Entry]) -> Counts:
-        with self._driver.cursor().copy(_copy_statement(type(self.source))) as copy:
+        """Raises one of COPY_REFUSALS, having written nothing."""
+        table, columns = _table_and_columns(type(self.source))
+        cursor = self._driver.cursor()
+        for dumper in CHECKED_INTEGERS:
+            cursor.adapters.register_dumper(None, dumper)
+        cursor.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, table))
+        types = [column.type_code for column in cursor.description or ()]
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(table, columns)
+        with cursor.copy(statement) as copy:
+            copy.set_types(types)
             for entry in entries:
                 copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
         return Counts(imported=len(entries))
@@ -165,11 +229,6 @@ def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
             (again if repeated else once).append(entry)
         yield once
         entries = again
-
-
-def _parts(entries: Sequence[Entry], batch_size: int) -> Iterator[Sequence[Entry]]:
-    """Batches of many entries; tenths of a batch; of a small one, each entry."""
-    return _slices(entries, batch_size if len(entries) > batch_size else len(entries) // 10 or 1)
 
 
 def _slices(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
@@ -212,13 +271,21 @@ def _counting_statement(source: type[Source], on_conflict: OnConflict) -> Execut
 
 
 @cache
-def _copy_statement(source: type[Source]) -> sql.Composed:
+def _table_and_columns(source: type[Source]) -> tuple[sql.Composable, sql.Composable]:
+    """As COPY takes them."""
     table = source.table()
     columns = ["import_id", *source.row_type.__struct_fields__]
-    return sql.SQL("COPY {} ({}) FROM STDIN").format(
+    return (
         sql.Identifier(*filter(None, (table.schema, table.name))),
         sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
+
+
+def _line(error: BaseException) -> int | None:
+    """Which row, from 0, COPY says it failed at because of its data."""
+    context = getattr(getattr(error, "diag", None), "context", None)
+    found = COPY_LINE.match(context or "")
+    return int(found["line"]) - 1 if found and blames_data(error) else None
 
 
 def _refused(entry: Entry, error: DBAPIError) -> Reject:

@@ -66,7 +66,7 @@ def failure_of(error: Exception) -> Failure:
     return Failure(type(kind).__name__, storable(reason(error)), sqlstate=sqlstate(error))
 
 
-def blames_data(error: DBAPIError) -> bool:
+def blames_data(error: BaseException) -> bool:
     """Whether an error is the fault of what was sent, not of the server or the code."""
     return (sqlstate(error) or "")[:2] in DATA_ERRORS
 

@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-import psycopg
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy import Engine, make_url, text
+from sqlalchemy.orm import Session
 
+import database
 import pages
 from benchmarks import data
-from insertion import _copy_statement, _insert_statement
-from randomuser import SOURCE, RandomUser
-from source import Row
+from imports import Plan
+from insertion import Entry, insert_rows
+from randomuser import SOURCE
 from tests.support.databases import running_server
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ T = TypeVar("T")
 USERS = 20_000
 REPEATS = 5
 CHUNK = 2_500
+DRIVER = "postgresql+psycopg"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def measure(step: str, function: Callable[[], object]) -> Cost:
     return Cost(step, wall, processor)
 
 
-def steps(file: Path, connection: "psycopg.Connection[object]") -> Iterator[Cost]:
+def steps(file: Path, engine: Engine) -> Iterator[Cost]:
     """In the order in which a user meets them."""
     lines = list(pages.read_records(SOURCE, file))
     yield measure("read lines", lambda: list(pages.read_records(SOURCE, file)))
@@ -61,28 +62,19 @@ def steps(file: Path, connection: "psycopg.Connection[object]") -> Iterator[Cost
     yield measure("unpack", lambda: [pages.unpack(block) for block in blocks])
     rows = [SOURCE.decode(record) for record in safe]
     yield measure("decode, check, flatten", lambda: [SOURCE.decode(record) for record in safe])
-    for size in (10, CHUNK):
-        batches = [
-            {"batch": msgspec.json.encode(batch).decode(), "import_id": "x"}
-            for batch in _slices(rows, size)
-        ]
-        yield measure(f"INSERT {size:,} at a time", partial(insert, connection, batches))
-    yield measure("COPY", lambda: copy(connection, rows))
+    entries = [Entry(position, record, rows[position]) for position, record in enumerate(safe)]
+    for name, size in (("INSERT, 10 at a time", 10), ("COPY", CHUNK)):
+        yield measure(name, partial(insert, engine, entries, size))
 
 
-def insert(connection: "psycopg.Connection[object]", batches: Sequence[dict[str, str]]) -> None:
-    compiled = _insert_statement(RandomUser, "skip").compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
-    with connection.transaction(force_rollback=True):
-        connection.cursor().executemany(str(compiled), batches)
-
-
-def copy(connection: "psycopg.Connection[object]", rows: Sequence[Row]) -> None:
-    with (
-        connection.transaction(force_rollback=True),
-        connection.cursor().copy(_copy_statement(RandomUser)) as sent,
-    ):
-        for row in rows:
-            sent.write_row(("x", *msgspec.structs.astuple(row)))
+def insert(engine: Engine, entries: Sequence[Entry], batch_size: int) -> None:
+    """Chunk by chunk in one transaction, which is rolled back."""
+    plan = Plan(request="", source=SOURCE.name, batch_size=batch_size, chunk_size=CHUNK)
+    with Session(engine) as session:
+        # Begins the transaction: without one, the driver's savepoint is a transaction of its own.
+        session.execute(text("SELECT 1"))
+        for chunk in _slices(entries, CHUNK):
+            insert_rows(session, SOURCE, "x", plan, chunk)
 
 
 def main() -> None:
@@ -90,9 +82,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="costs-") as folder, running_server() as server:
         file = Path(folder) / "users.jsonl"
         data.write(file, USERS, 0)
-        with server.database() as url, psycopg.connect(url) as connection:
+        with server.database() as url:
+            engine = database.make_engine(make_url(url).set(drivername=DRIVER), "costs")
             print(f"{'step':24} {'wall':>6} {'processor':>10}   µs per user")
-            for cost in steps(file, connection):
+            for cost in steps(file, engine):
                 print(
                     f"{cost.step:24} {cost.wall / USERS * 1e6:6.1f} "
                     f"{cost.processor / USERS * 1e6:10.1f}"
