@@ -312,12 +312,11 @@ def cancel(import_id: Annotated[str, typer.Argument(metavar="IMPORT")]) -> None:
     """
     with read_session() as session:
         this = reporting.find_import(session, import_id)
-    if this.state != "running":
-        print(f"Import {this.id} is not running: it is {this.state}.")
+    totals = runtime.cancel(database.database(), this)
+    if totals is None:
+        ended = transaction("get_import", imports.get, this.id)
+        print(f"Import {this.id} is not running: it is {ended.state}.")
         raise typer.Exit(NOT_COMPLETE)
-    runtime.cancel(database.database().client, this)
-    totals = transaction("cancel_import", imports.cancel, this.id)
-    runtime.end_trace(this.id)
     print(
         f"Import {this.id} is cancelled; {totals.imported + totals.updated:,} rows that it wrote "
         "stay. The same import command goes on with it."

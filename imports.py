@@ -1,4 +1,15 @@
-"""What an import is: how it is told from others, its attempts, its totals, its end."""
+"""What an import is: how it is told from others, its attempts, its totals, its end.
+
+Its state is written under the lock of its row, and only so:
+
+    running     by `create` and `next_attempt`; from incomplete and cancelled, too
+    complete, complete_with_rejects, incomplete
+                by `finish`, from running
+    cancelled   by `mark_cancelled`, from running
+    abandoned   by `prune`, from incomplete and cancelled
+
+Whatever an attempt still does after that finds that it is `NotRunning`.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -61,24 +72,34 @@ class Totals:
         return self.users - self.done
 
 
-@dataclass(frozen=True)
-class Import:
-    """A row of `imports` as it stood when it was read."""
+class NotRunning(Exception):
+    """An attempt has nothing more to do: its import has ended, or another attempt has begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One of an import's attempts, by its number from 1: a workflow each."""
 
     id: str
+    attempt: int
     plan: Plan
+
+    @property
+    def workflow_id(self) -> str:
+        """Of the parent workflow; its chunks add their number to it."""
+        return workflow_id(self.id, self.attempt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(Attempt):
+    """A row of `imports` as it stood when it was read, at its newest attempt."""
+
     state: State
     reason: str | None
-    attempt: int
     totals: Totals
     started_at: datetime
     resumed_at: datetime
     finished_at: datetime | None
-
-    @property
-    def workflow_id(self) -> str:
-        """Of the newest attempt's parent workflow; its chunks add their number to it."""
-        return workflow_id(self.id, self.attempt)
 
 
 def workflow_id(import_id: str, attempt: int) -> str:
@@ -125,8 +146,9 @@ def find_or_create(session: Session, plan: Plan, again: bool) -> tuple[Import, b
     session.execute(select(func.pg_advisory_xact_lock(REQUEST_LOCK, func.hashtext(plan.request))))
     found = newest(session, plan.request)
     if found is not None:
-        unfinished = found.state not in COMPLETE
-        if unfinished or (plan.repeatable and not again):
+        if found.state not in COMPLETE:
+            return _at_its_new_place(session, found, plan), False
+        if plan.repeatable and not again:
             return found, False
     return create(session, plan), True
 
@@ -152,51 +174,88 @@ def create(session: Session, plan: Plan) -> Import:
     return _import(row)
 
 
-def begin(session: Session, import_id: str) -> None:
-    """Notes that the newest attempt begins now."""
-    session.execute(
+def begin(session: Session, import_id: str, attempt: int) -> dict[str, Any] | None:
+    """Notes that an attempt begins now; returns its plan, or None where it is not to run."""
+    return session.scalar(
         update(Imports)
-        .where(Imports.id == import_id)
-        .values(state="running", resumed_at=func.clock_timestamp())
+        .where(Imports.id == import_id, Imports.attempt == attempt, Imports.state == "running")
+        .values(resumed_at=func.clock_timestamp())
+        .returning(Imports.options)
     )
+
+
+def lock_running(session: Session, this: Attempt) -> Imports:
+    """The import's row, locked: nobody ends it, or begins another attempt, before this commits.
+
+    Raises NotRunning.
+    """
+    row = session.get_one(Imports, this.id, with_for_update=True, populate_existing=True)
+    if row.state != "running" or row.attempt != this.attempt:
+        raise NotRunning(
+            f"Attempt {this.attempt} at import {this.id} is over: the import is {row.state}, "
+            f"at attempt {row.attempt}"
+        )
+    return row
 
 
 def next_attempt(session: Session, seen: Import) -> Import:
     """Begins another attempt at an import whose workflow has ended without completing it.
 
-    Two processes that begin it at once begin the same one.
+    Two processes that begin it at once begin the same one. An import that has been completed since
+    it was seen stays as it is.
     """
     session.execute(
         update(Imports)
-        .where(Imports.id == seen.id, Imports.attempt == seen.attempt)
+        .where(
+            Imports.id == seen.id,
+            Imports.attempt == seen.attempt,
+            Imports.state.in_(("running", "incomplete", "cancelled")),
+        )
         .values(attempt=Imports.attempt + 1, state="running", reason=None, finished_at=None)
     )
     return _import(session.get_one(Imports, seen.id, populate_existing=True))
 
 
-def finish(session: Session, import_id: str, why: str | None) -> dict[str, Any]:
+def finish(session: Session, import_id: str, attempt: int, why: str | None) -> dict[str, Any]:
     """Writes an import's totals and its end, which the totals tell; returns its summary.
 
     `why` tells what kept it from being complete. A complete import's staged pages go with it:
-    PostgreSQL keeps no second copy of the data.
+    PostgreSQL keeps no second copy of the data. An attempt that is over changes nothing.
     """
     row = session.get_one(Imports, import_id, with_for_update=True)
-    totals = totals_of(session, import_id)
-    state = _state(totals, why)
-    _write(row, totals)
-    row.state, row.reason, row.finished_at = state, why, func.now()
-    if state in COMPLETE:
-        session.execute(delete(StagedPages).where(StagedPages.import_id == import_id))
-    session.flush()
+    if row.state == "running" and row.attempt == attempt:
+        totals = totals_of(session, import_id)
+        _write(row, totals)
+        row.state, row.reason, row.finished_at = _state(totals, why), why, func.now()
+        if row.state in COMPLETE:
+            session.execute(delete(StagedPages).where(StagedPages.import_id == import_id))
+        session.flush()
     return summary(session, import_id)
 
 
-def cancel(session: Session, import_id: str) -> Totals:
-    """Writes that an import was cancelled, and what it has come to."""
+def mark_cancelled(session: Session, import_id: str) -> bool:
+    """Lets no further page be staged, nor chunk be loaded; returns whether it is cancelled now."""
+    row = session.get_one(Imports, import_id, with_for_update=True)
+    if row.state == "running":
+        row.state, row.finished_at = "cancelled", func.now()
+    return row.state == "cancelled"
+
+
+def has_chunks_in_hand(session: Session, import_id: str) -> bool:
+    """Whether some process is at a chunk: it holds the lock of the chunk's row meanwhile."""
+    remaining = select(Chunks.chunk).where(
+        Chunks.import_id == import_id, Chunks.loaded_at.is_(None)
+    )
+    free = session.scalars(remaining.with_for_update(skip_locked=True)).all()
+    return len(free) < len(session.scalars(remaining).all())
+
+
+def settle_cancelled(session: Session, import_id: str) -> Totals:
+    """Writes what a cancelled import has come to, and returns it."""
     row = session.get_one(Imports, import_id, with_for_update=True)
     totals = totals_of(session, import_id)
-    _write(row, totals)
-    row.state, row.finished_at = "cancelled", func.now()
+    if row.state == "cancelled":
+        _write(row, totals)
     return totals
 
 
@@ -252,9 +311,13 @@ def totals_of(session: Session, import_id: str) -> Totals:
 
 
 def has_remaining_chunks(session: Session, import_id: str) -> bool:
-    """Whether a chunk is neither loaded nor given up."""
+    """Whether a chunk is neither loaded nor given up, and may yet be loaded."""
     remaining = exists().where(
-        Chunks.import_id == import_id, Chunks.loaded_at.is_(None), Chunks.failed_at.is_(None)
+        Chunks.import_id == import_id,
+        Chunks.loaded_at.is_(None),
+        Chunks.failed_at.is_(None),
+        Imports.id == Chunks.import_id,
+        Imports.state != "cancelled",
     )
     return bool(session.scalar(select(remaining)))
 
@@ -273,6 +336,14 @@ def remaining_chunks(session: Session, import_id: str, limit: int) -> list[int]:
             .limit(limit)
         )
     )
+
+
+def _at_its_new_place(session: Session, found: Import, plan: Plan) -> Import:
+    """The same file may have been moved, or packed, since the import was begun."""
+    row = session.get_one(Imports, found.id)
+    row.options = msgspec.to_builtins(msgspec.structs.replace(found.plan, path=plan.path))
+    session.flush()
+    return _import(row)
 
 
 def _newest_attempt(session: Session, this: Import) -> tuple[float, int]:

@@ -7,12 +7,11 @@ same transaction as their rows, so a crash leaves nothing half done, and nothing
 """
 
 import logging
-import time
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
-from dbos import DBOS, PortableWorkflowError, StepOptions
-from sqlalchemy.orm import Session
+import msgspec
+from dbos import DBOS, StepOptions
 
 import commands
 import imports
@@ -22,16 +21,12 @@ import pages
 import rejects
 import runtime
 import telemetry
-from database import database, transaction
-from imports import Import
+from database import database, reason, transaction
+from imports import Attempt, Plan
 from options import Workflows
-from source import Source, SourceError, load
+from source import load
 
 log = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.05
-ENDED_CHUNKS_SECONDS = 2
-"""How often the parent asks DBOS whether the chunks it waits for are still to come."""
 
 
 @DBOS.workflow(name="import_users")
@@ -39,40 +34,49 @@ def import_users(import_id: str, attempt: int) -> dict[str, Any]:
     """Brings one import in as far as it goes, and returns its summary.
 
     After a crash it goes on at its next step: what is staged stays staged, what is loaded loaded.
+    Whatever stops it is the reason that it is incomplete for; the next attempt goes on from there.
     """
     with telemetry.working_on(import_id):
-        transaction("begin_import", imports.begin, import_id)
-        problem = stage(import_id, attempt)
-        DBOS.run_step({"name": "await_chunks"}, await_chunks, import_id, attempt)
-        summary = transaction("finish_import", imports.finish, import_id, problem)
-        runtime.end_trace(import_id)
+        plan = transaction("begin_import", imports.begin, import_id, attempt)
+        if plan is None:
+            return transaction("summarize_import", imports.summary, import_id)
+        this = Attempt(id=import_id, attempt=attempt, plan=msgspec.convert(plan, Plan))
+        staging_problem = problem_of(stage, this)
+        waiting_problem = problem_of(await_chunks, this)
+        problem = staging_problem or waiting_problem
+        summary = transaction("finish_import", imports.finish, import_id, attempt, problem)
+        DBOS.run_step({"name": "end_trace"}, runtime.end_trace, import_id)
         return summary
 
 
-def stage(import_id: str, attempt: int) -> str | None:
-    """Brings every page into PostgreSQL and its chunks onto the queue; returns what stopped it."""
-    with Session(database().engine) as session:
-        this = replace(imports.get(session, import_id), attempt=attempt)
-    source = load(this.plan.source)
+def problem_of(part: Callable[[Attempt], None], this: Attempt) -> str | None:
+    """Does a part of an import; returns what stopped it. No reason may leave it without an end."""
     try:
-        if this.plan.path is not None:
-            DBOS.run_step({"name": "stage_file"}, pages.stage_file, source, this)
-        else:
-            stage_fetched(source, this)
-    except (SourceError, PortableWorkflowError) as error:
-        # The second is what DBOS makes of the first when it replays the step.
-        return str(error)
+        part(this)
+    except Exception as error:
+        log.debug("the reason in full", exc_info=True)
+        return reason(error)
     return None
 
 
-def stage_fetched(source: Source, this: Import) -> None:
-    """Fetches and stages page by page, each a step, so that a crash goes on at the next one."""
+def stage(this: Attempt) -> None:
+    """Brings every page into PostgreSQL and its chunks onto the queue."""
+    source = load(this.plan.source)
+    if this.plan.path is not None:
+        DBOS.run_step({"name": "stage_file"}, pages.stage_file, source, this)
+        return
+    # Page by page, each a step, so that a crash goes on at the next one.
     number = 1
     cursor: str | None = source.first_cursor
     while cursor is not None:
         step: StepOptions = {"name": f"stage_page_{number}"}
         cursor = DBOS.run_step(step, pages.stage_fetched, source, this, number, cursor)
         number += 1
+
+
+def await_chunks(this: Attempt) -> None:
+    """Waits until each chunk is loaded or given up, whoever has it, or the import is cancelled."""
+    DBOS.run_step({"name": "await_chunks"}, liveness.await_chunks, this)
 
 
 @DBOS.workflow(name=pages.CHUNK_WORKFLOW)
@@ -96,22 +100,6 @@ def import_chunk(import_id: str, chunk: int) -> dict[str, int] | None:
             return None
         log.debug("loaded the chunk", extra=counts)
         return counts
-
-
-def await_chunks(import_id: str, attempt: int) -> None:
-    """Returns when each chunk is loaded or given up, whoever has it, or the import is cancelled."""
-    look_for_ended_at = time.monotonic() + ENDED_CHUNKS_SECONDS
-    while transaction("look_for_chunks", imports.has_remaining_chunks, import_id):
-        time.sleep(POLL_SECONDS)
-        if time.monotonic() > look_for_ended_at:
-            if liveness.is_cancelled(import_id, attempt):
-                return
-            liveness.give_up_ended_chunks(import_id, attempt)
-            look_for_ended_at = time.monotonic() + ENDED_CHUNKS_SECONDS
-    # A workflow ends a moment after its chunk is loaded; where its process died in between, another
-    # one takes it over. Nothing of a finished import is left to be done.
-    while liveness.has_chunks_under_way(import_id, attempt):
-        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import rejects
 import settings
 import telemetry
 from database import Database, transaction
+from imports import Attempt
 from models import Chunks
 from pages import CHUNK_WORKFLOW
 
@@ -38,6 +39,10 @@ off, or when the server was away, and its work must not count as that of a dead 
 SILENCE_SECONDS = 9
 """After which the server gives a silent process's lock away; with its absence and the heartbeat
 until somebody looks, work is taken over within 15."""
+
+AWAIT_SECONDS = 0.05
+ENDED_CHUNKS_SECONDS = 2
+"""How often the parent asks DBOS whether the chunks it waits for are still to come."""
 
 MAX_TAKEOVERS = 3
 ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
@@ -147,18 +152,34 @@ class Absences:
         self._since = {name: at for name, at in self._since.items() if name in executor_ids}
 
 
-def is_cancelled(import_id: str, attempt: int) -> bool:
-    """Whether the import's parent workflow was cancelled."""
+def await_chunks(this: Attempt) -> None:
+    """Returns when each chunk is loaded or given up, whoever has it, or the import is cancelled."""
+    look_for_ended_at = time.monotonic() + ENDED_CHUNKS_SECONDS
+    while transaction("look_for_chunks", imports.has_remaining_chunks, this.id):
+        time.sleep(AWAIT_SECONDS)
+        if time.monotonic() > look_for_ended_at:
+            if _is_cancelled(this):
+                return
+            _give_up_ended_chunks(this)
+            look_for_ended_at = time.monotonic() + ENDED_CHUNKS_SECONDS
+    # A workflow ends a moment after its chunk is loaded; where its process died in between, another
+    # one takes it over. Nothing of a finished import is left to be done.
+    while _has_chunks_under_way(this):
+        time.sleep(AWAIT_SECONDS)
+
+
+def _is_cancelled(this: Attempt) -> bool:
+    """Whether the import's parent workflow was cancelled, by DBOS's own command too."""
     parent = DBOS.list_workflows(
-        workflow_ids=[imports.workflow_id(import_id, attempt)], load_input=False, load_output=False
+        workflow_ids=[this.workflow_id], load_input=False, load_output=False
     )
     return bool(parent) and parent[0].status == "CANCELLED"
 
 
-def has_chunks_under_way(import_id: str, attempt: int) -> bool:
+def _has_chunks_under_way(this: Attempt) -> bool:
     """Whether the workflow of a chunk has yet to end, loaded or not."""
     under_way = DBOS.list_workflows(
-        workflow_id_prefix=f"{imports.workflow_id(import_id, attempt)}.",
+        workflow_id_prefix=f"{this.workflow_id}.",
         status=ACTIVE,
         limit=1,
         load_input=False,
@@ -167,13 +188,15 @@ def has_chunks_under_way(import_id: str, attempt: int) -> bool:
     return bool(under_way)
 
 
-def give_up_ended_chunks(import_id: str, attempt: int) -> None:
+def _give_up_ended_chunks(this: Attempt) -> None:
     """Gives up chunks that nobody will load: their workflow was cancelled, or could not even fail.
 
     Looks at the first hundred of those that remain: the others' turn comes when these are gone.
     """
-    remaining = transaction("list_chunks", imports.remaining_chunks, import_id, 100)
-    workflows = {imports.chunk_workflow_id(import_id, attempt, chunk): chunk for chunk in remaining}
+    remaining = transaction("list_chunks", imports.remaining_chunks, this.id, 100)
+    workflows = {
+        imports.chunk_workflow_id(this.id, this.attempt, chunk): chunk for chunk in remaining
+    }
     alive = DBOS.list_workflows(
         workflow_ids=list(workflows), status=ACTIVE, load_input=False, load_output=False
     )
@@ -181,9 +204,7 @@ def give_up_ended_chunks(import_id: str, attempt: int) -> None:
         failure = rejects.Failure(
             "WorkflowEnded", f"Workflow {workflow_id} ended without loading it"
         )
-        transaction(
-            "fail_chunk", loader.fail_chunk, import_id, workflows[workflow_id], None, failure
-        )
+        transaction("fail_chunk", loader.fail_chunk, this.id, workflows[workflow_id], None, failure)
 
 
 def take_over_from_dead(connection: Connection, executor_id: str, absences: Absences) -> None:

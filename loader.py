@@ -35,8 +35,9 @@ def load_chunk(
 ) -> dict[str, int]:
     """Loads a staged chunk: rows, error rows and its counts, all in the caller's transaction.
 
-    A chunk that is loaded already stays as it is. What is the data's fault is rejected; every
-    other error leaves here and takes the transaction with it. Returns the counts, as plain JSON.
+    A chunk that is loaded already, or whose import is cancelled, stays as it is. What is the data's
+    fault is rejected; every other error leaves here and takes the transaction with it. Returns the
+    counts, as plain JSON.
     """
     claim = _claim(session, import_id, chunk)
     if claim is None:
@@ -106,7 +107,12 @@ def _claim(session: Session, import_id: str, chunk: int) -> Claim | None:
             Chunks, (Chunks.import_id == StagedPages.import_id) & (Chunks.page == StagedPages.page)
         )
         .join(Imports, Imports.id == Chunks.import_id)
-        .where(Chunks.import_id == import_id, Chunks.chunk == chunk, Chunks.loaded_at.is_(None))
+        .where(
+            Chunks.import_id == import_id,
+            Chunks.chunk == chunk,
+            Chunks.loaded_at.is_(None),
+            Imports.state != "cancelled",
+        )
         .with_for_update(of=Chunks)
     ).one_or_none()
     if row is None:

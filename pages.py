@@ -6,8 +6,10 @@ import logging
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, cast
@@ -22,9 +24,9 @@ import imports
 import settings
 import telemetry
 from database import database, transaction
-from imports import Import
+from imports import Attempt
 from models import Chunks, Imports, StagedPages
-from source import Page, Query, Source, SourceError, in_pages
+from source import Query, Source, SourceError, in_pages
 
 log = logging.getLogger(__name__)
 
@@ -43,34 +45,45 @@ class StagedChunk(msgspec.Struct, frozen=True):
     length: int
 
 
-def stage_file(source: Source, this: Import) -> None:
+@dataclass(frozen=True)
+class Staged:
+    """A page in the staging table, and where its source goes on; nowhere after the last page."""
+
+    next_cursor: str | None
+
+
+def stage_file(source: Source, this: Attempt) -> None:
     """Stages the import's file, page by page, each with its chunks enqueued.
 
     A page that is already staged is read over, so that this may run again after a crash. Raises
-    SourceError where the file is away, broken, or not the one that the import was begun with.
+    SourceError where the file is away, broken, or not, or no longer, the one that the import was
+    begun with: of another one, nothing is staged. Raises NotRunning.
     """
-    digest = hashlib.sha256()
     path = Path(this.plan.path or "")
-    records = islice(read_records(source, path, digest), this.plan.count)
-    number = 0
-    for number, page in enumerate(in_pages(records, source.page_size), 1):
-        _stage_page(source, this, number, None, page)
-    if digest.hexdigest() != this.plan.sha256 and this.plan.count is None:
-        raise SourceError(f"{path} has changed since import {this.id} began: start a new import")
-    if number == 0:
-        raise SourceError(f"{path} holds no records")
+    with _unpacked(path) as file:
+        version = _version(file)
+        is_same = _sha256(file) == this.plan.sha256
+        file.seek(0)
+        records = islice(_records(source, path, file), this.plan.count)
+        for number, page in enumerate(in_pages(records, source.page_size), 1):
+            if not is_same or _version(file) != version:
+                raise SourceError(
+                    f"{path} has changed since import {this.id} began, which needs the former one; "
+                    "the same command begins a new import, of what the file holds now"
+                )
+            _stage_page(source, this, number, None, page)
 
 
-def stage_fetched(source: Source, this: Import, number: int, cursor: str) -> str | None:
+def stage_fetched(source: Source, this: Attempt, number: int, cursor: str) -> str | None:
     """Stages the API's page at a cursor, with its chunks enqueued; returns the next cursor.
 
-    May run again after a crash: a page that is staged is not fetched anew.
+    May run again after a crash: a page that is staged is not fetched anew. Raises SourceError and
+    NotRunning.
     """
-    query = Query(this.plan.url or "", this.plan.count, this.plan.parameters)
-    staged = transaction("find_page", _find, this, number)
+    staged = transaction("resume_page", _resume, this, number)
     if staged is not None:
-        transaction("enqueue_chunks", _enqueue_remaining, this, number)
         return staged.next_cursor
+    query = Query(this.plan.url or "", this.plan.count, this.plan.parameters)
     with telemetry.span("fetch_page", **{"import.id": this.id, "import.page": number}):
         page = source.fetch(query, cursor)
     if source.is_cached and cursor == source.first_cursor and page.next_cursor is None:
@@ -79,43 +92,26 @@ def stage_fetched(source: Source, this: Import, number: int, cursor: str) -> str
     return page.next_cursor
 
 
-def read_records(
-    source: Source, path: Path, digest: "hashlib._Hash | None" = None
-) -> Iterator[bytes]:
+def read_records(source: Source, path: Path) -> Iterator[bytes]:
     """The records of an API answer (`.json`) or of lines (`.jsonl`), either also as `.gz`.
 
-    Lines are read one at a time, in flat memory. `digest` is fed with what the file holds,
-    unpacked. Raises SourceError with the place where the file breaks.
+    Lines are read one at a time, in flat memory. Raises SourceError with the place where the file
+    breaks.
     """
-    if ".jsonl" in path.suffixes:
-        yield from read_lines(path, digest)
-        return
     with _unpacked(path) as file:
-        body = file.read()
-    if digest is not None:
-        digest.update(body)
-    yield from _answer(source, path, body)
+        yield from _records(source, path, file)
 
 
-def read_lines(path: Path, digest: "hashlib._Hash | None" = None) -> Iterator[bytes]:
+def read_lines(path: Path) -> Iterator[bytes]:
     """The lines of a file, also of a `.gz`, without the blank ones. Raises SourceError."""
     with _unpacked(path) as file:
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            if len(line) > MAX_LINE_BYTES:
-                raise SourceError(f"{path} has a line of over {MAX_LINE_BYTES:,} bytes")
-            if digest is not None:
-                digest.update(line)
-            if record := line.strip():
-                yield record
+        yield from _lines(path, file)
 
 
 def sha256_of(path: Path) -> str:
     """Of what a file holds, unpacked: a packed file and its content are one import."""
-    digest = hashlib.sha256()
     with _unpacked(path) as file:
-        while block := file.read(1024 * 1024):
-            digest.update(block)
-    return digest.hexdigest()
+        return _sha256(file)
 
 
 def write_cache(path: Path, body: bytes) -> None:
@@ -167,41 +163,75 @@ def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def _answer(source: Source, path: Path, body: bytes) -> list[bytes]:
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1024 * 1024):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _version(file: IO[bytes]) -> tuple[int, int]:
+    """Changes when the file is written to, not when another one is put in its place."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _records(source: Source, path: Path, file: IO[bytes]) -> Iterable[bytes]:
+    if ".jsonl" in path.suffixes:
+        return _lines(path, file)
     try:
-        return source.split(body)
+        return source.split(file.read())
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from None
 
 
+def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise SourceError(f"{path} has a line of over {MAX_LINE_BYTES:,} bytes")
+        if record := line.strip():
+            yield record
+
+
 def _stage_page(
-    source: Source, this: Import, number: int, next_cursor: str | None, records: Sequence[bytes]
+    source: Source, this: Attempt, number: int, next_cursor: str | None, records: Sequence[bytes]
 ) -> None:
     attributes = {"import.id": this.id, "import.page": number, "import.users": len(records)}
     with telemetry.span("stage_page", **attributes):
         transaction("stage_page", _stage, source, this, number, next_cursor, records)
 
 
-def _find(session: Session, this: Import, number: int) -> Page | None:
-    row = session.execute(
+def _resume(session: Session, this: Attempt, number: int) -> Staged | None:
+    """A page that is staged already, those of its chunks that remain put on the queue.
+
+    Raises NotRunning.
+    """
+    begun_at = imports.lock_running(session, this).resumed_at
+    page = session.execute(
         select(StagedPages.next_cursor).where(
             StagedPages.import_id == this.id, StagedPages.page == number
         )
     ).one_or_none()
-    return None if row is None else Page((), row.next_cursor, b"")
+    if page is None:
+        return None
+    _enqueue_remaining(session, this, number, begun_at)
+    return Staged(page.next_cursor)
 
 
 def _stage(
     session: Session,
     source: Source,
-    this: Import,
+    this: Attempt,
     number: int,
     next_cursor: str | None,
     records: Sequence[bytes],
 ) -> None:
-    """One page: its records, what its chunks are, and the chunks on the queue, or none of it."""
-    if _find(session, this, number) is not None:
-        _enqueue_remaining(session, this, number)
+    """One page: its records, what its chunks are, and the chunks on the queue, or none of it.
+
+    Raises NotRunning: neither DBOS's checkpoints nor its fencing reach into a step, so that a
+    process which was frozen and taken over may still be at it.
+    """
+    if _resume(session, this, number) is not None:
         return
     first, position = _end(session, this)
     payload, blocks = _blocks(source, records, position, this.plan.chunk_size)
@@ -236,7 +266,7 @@ def _stage(
     )
 
 
-def _end(session: Session, this: Import) -> tuple[int, int]:
+def _end(session: Session, this: Attempt) -> tuple[int, int]:
     """Where the import goes on: the next chunk's number, and the position of its first record."""
     # The last chunk alone: to add them all up at each page would grow with their number squared.
     last = session.execute(
@@ -260,19 +290,27 @@ def _blocks(
     return bytes(payload), chunks
 
 
-def _enqueue_remaining(session: Session, this: Import, number: int) -> None:
-    """Puts a page's chunks that are not loaded on the queue, in this transaction."""
-    remaining = session.execute(
+def _enqueue_remaining(session: Session, this: Attempt, number: int, begun_at: datetime) -> None:
+    """Puts a page's chunks that are not loaded on the queue, in this transaction.
+
+    Those that were given up before this attempt began are tried anew, as often as the first time.
+    """
+    on_page = (Chunks.import_id == this.id, Chunks.page == number)
+    session.execute(
         update(Chunks)
-        .where(Chunks.import_id == this.id, Chunks.page == number, Chunks.loaded_at.is_(None))
-        .values(failed_at=None)
-        .returning(Chunks.chunk, Chunks.position, Chunks.users)
-    ).all()
-    _enqueue(session, this, number, sorted((row[0], row[1], row[2]) for row in remaining))
+        .where(*on_page, Chunks.failed_at < begun_at)
+        .values(failed_at=None, takeovers=0)
+    )
+    remaining = session.execute(
+        select(Chunks.chunk, Chunks.position, Chunks.users)
+        .where(*on_page, Chunks.loaded_at.is_(None), Chunks.failed_at.is_(None))
+        .order_by(Chunks.chunk)
+    )
+    _enqueue(session, this, number, [(row[0], row[1], row[2]) for row in remaining])
 
 
 def _enqueue(
-    session: Session, this: Import, number: int, chunks: Sequence[tuple[int, int, int]]
+    session: Session, this: Attempt, number: int, chunks: Sequence[tuple[int, int, int]]
 ) -> None:
     """Puts chunks of a page on the queue, each given as its number, position and users."""
     trace = telemetry.import_context(this.id, this.attempt)

@@ -15,20 +15,20 @@ from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
-from sqlalchemy.orm import Session
 
 import database
 import imports
 import settings
 import telemetry
-from database import Database, NotMigrated
-from imports import Import
+from database import Database, NotMigrated, transaction
+from imports import Import, Totals
 from liveness import Presence
 from pages import CHUNK_WORKFLOW
 from settings import CHUNK_POLLING_SECONDS, TAKEOVER_POLLING_SECONDS
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.05
 STOP_SECONDS = 6
 """For the chunks in hand to be finished; what is not is rolled back, and done by the next."""
 
@@ -90,25 +90,39 @@ def is_under_way(client: DBOSClient, this: Import) -> bool:
     return bool(under_way)
 
 
-def cancel(client: DBOSClient, this: Import) -> None:
-    """Cancels an import's workflows: its parent first, so that it does not mind its chunks."""
-    client.cancel_workflow(this.workflow_id)
-    while chunks := client.list_workflows(
+def cancel(ours: Database, this: Import) -> Totals | None:
+    """Ends an import for good; returns what it has come to, or None where it was not running.
+
+    First its row, which nothing passes by: DBOS stops a workflow only between two steps. Then its
+    workflows, the parent before its chunks. The chunks in hand have STOP_SECONDS to be counted too.
+    Started again after a crash, it does the rest.
+    """
+    if not transaction("cancel_import", imports.mark_cancelled, this.id):
+        return None
+    ours.client.cancel_workflow(this.workflow_id)
+    while chunks := ours.client.list_workflows(
         workflow_id_prefix=f"{this.workflow_id}.",
         status=["ENQUEUED", "PENDING", "DELAYED"],
         limit=1_000,
         load_input=False,
         load_output=False,
     ):
-        client.cancel_workflows([status.workflow_id for status in chunks])
+        ours.client.cancel_workflows([status.workflow_id for status in chunks])
+    give_up_at = time.monotonic() + STOP_SECONDS
+    while transaction("look_for_chunks", imports.has_chunks_in_hand, this.id):
+        if time.monotonic() > give_up_at:
+            break
+        time.sleep(LOOK_SECONDS)
+    totals = transaction("settle_cancelled", imports.settle_cancelled, this.id)
+    end_trace(this.id)
+    return totals
 
 
 def end_trace(import_id: str) -> None:
     """Sends the root of the trace of an import's newest attempt, which has ended."""
     if not telemetry.is_tracing():
         return
-    with Session(database.database().engine) as session:
-        this = imports.get(session, import_id)
+    this = transaction("get_import", imports.get, import_id)
     telemetry.export_root(
         this.id,
         this.attempt,
@@ -178,7 +192,7 @@ def _leave(ours: Database) -> None:
 
 def _finish_chunks(ours: Database) -> None:
     while _has_chunks_in_hand(ours):
-        time.sleep(0.05)
+        time.sleep(LOOK_SECONDS)
 
 
 def _has_chunks_in_hand(ours: Database) -> bool:

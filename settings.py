@@ -10,7 +10,7 @@ PROJECT_FOLDER = Path(__file__).resolve().parent
 """Where the code, `data/` and `.postgres/` stand, whatever the current folder is."""
 
 APPLICATION_NAME = "integration"
-APPLICATION_VERSION = "1"
+APPLICATION_VERSION = "2"
 """Which DBOS work this code may take up. Raised only when workflows of older code would go wrong
 under it (CONTRIBUTING.md): DBOS's default, a hash of the source, strands imports at every edit."""
 

@@ -101,7 +101,7 @@ def test_a_finished_import_is_complete_and_keeps_no_pages(sql: Sql, tmp_path: Pa
     this = stage(tmp_path, users(25), chunk_size=10)
     load(this)
 
-    summary = transaction("finish", imports.finish, this.id, None)
+    summary = transaction("finish", imports.finish, this.id, this.attempt, None)
 
     assert summary["status"] == "complete"
     assert sql(TOTALS) == [(25, 25, 0, 0, 0)]
@@ -112,7 +112,10 @@ def test_rejects_are_told_by_the_state(sql: Sql, tmp_path: Path) -> None:
     this = stage(tmp_path, [*users(4), b"{}"])
     load(this)
 
-    assert transaction("finish", imports.finish, this.id, None)["status"] == "complete_with_rejects"
+    assert (
+        transaction("finish", imports.finish, this.id, this.attempt, None)["status"]
+        == "complete_with_rejects"
+    )
     assert sql(TOTALS) == [(5, 4, 0, 0, 1)]
 
 
@@ -120,7 +123,7 @@ def test_an_import_with_unfinished_chunks_is_incomplete(sql: Sql, tmp_path: Path
     this = stage(tmp_path, users(25), chunk_size=10)
     load_chunk(this, 1)
 
-    summary = transaction("finish", imports.finish, this.id, None)
+    summary = transaction("finish", imports.finish, this.id, this.attempt, None)
 
     assert summary["status"] == "incomplete"
     assert sql(TOTALS) == [(25, 10, 0, 0, 0)]
@@ -131,6 +134,6 @@ def test_what_kept_it_from_being_complete_is_kept(tmp_path: Path) -> None:
     this = stage(tmp_path, users(5))
     load(this)
 
-    summary = transaction("finish", imports.finish, this.id, "the API stays away")
+    summary = transaction("finish", imports.finish, this.id, this.attempt, "the API stays away")
 
     assert (summary["status"], summary["reason"]) == ("incomplete", "the API stays away")

@@ -136,7 +136,7 @@ def test_cancel_leaves_what_is_in_and_the_import_goes_on_when_asked_for(
         assert ended.stderr.splitlines()[-1].startswith(f"Import {import_id} was cancelled")
         assert sql("SELECT state, imported FROM imports") == [("cancelled", 100)]
         assert sql.value("SELECT count(*) FROM random_users") == 100
-        assert importer.run("cancel", import_id).status == 1
+        assert importer.run("cancel", import_id).status == 0
     assert importer.run(*command).json()["imported"] == 600
     assert sql.value("SELECT count(*) FROM imports") == 1
     assert sql.value("SELECT count(*) FROM random_users") == 600

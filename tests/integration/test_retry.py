@@ -30,7 +30,7 @@ def run(folder: Path, found: Sequence[User | bytes]) -> Import:
     """An import of these users from its beginning to its end."""
     this = stage(folder, found, chunk_size=CHUNK)
     load(this)
-    transaction("finish_import", imports.finish, this.id, None)
+    transaction("finish_import", imports.finish, this.id, this.attempt, None)
     return this
 
 
@@ -154,7 +154,7 @@ class TestRetry:
         retrying.retry(this.id)
 
         assert sql("SELECT state, imported FROM imports") == [("running", 0)]
-        summary = transaction("finish_import", imports.finish, this.id, None)
+        summary = transaction("finish_import", imports.finish, this.id, this.attempt, None)
         assert (summary["status"], summary["imported"]) == ("complete", 40)
 
 
