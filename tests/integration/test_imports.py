@@ -6,12 +6,18 @@ from pathlib import Path
 from threading import Barrier
 from typing import TypeVar
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 import imports
+import pages
 from database import transaction
-from imports import Import, Plan
+from imports import Import, NotRunning, Plan
+from insertion import Counts
+from planning import plan_import
+from randomuser import SOURCE
+from settings import ImportOptions
 from tests.support.databases import Sql
 from tests.support.staging import load, load_chunk, stage
 from tests.support.users import users
@@ -137,3 +143,81 @@ def test_what_kept_it_from_being_complete_is_kept(tmp_path: Path) -> None:
     summary = transaction("finish", imports.finish, this.id, this.attempt, "the API stays away")
 
     assert (summary["status"], summary["reason"]) == ("incomplete", "the API stays away")
+
+
+def test_an_import_that_was_completed_meanwhile_is_not_begun_anew(tmp_path: Path) -> None:
+    seen = complete(tmp_path)
+
+    now = transaction("attempt", imports.next_attempt, seen)
+
+    assert (now.state, now.attempt) == ("complete", seen.attempt)
+
+
+def test_an_import_that_was_completed_meanwhile_is_not_cancelled(tmp_path: Path) -> None:
+    seen = complete(tmp_path)
+
+    assert not transaction("cancel", imports.mark_cancelled, seen.id)
+    assert transaction("get", imports.get, seen.id).state == "complete"
+
+
+def test_a_cancelled_import_does_not_begin() -> None:
+    this = new()
+    transaction("cancel", imports.mark_cancelled, this.id)
+
+    assert transaction("begin", imports.begin, this.id, this.attempt) is None
+
+
+@pytest.mark.parametrize("over", ["cancelled", "another attempt", "complete"])
+def test_an_attempt_that_is_over_stages_nothing(sql: Sql, tmp_path: Path, over: str) -> None:
+    this = complete(tmp_path)
+    if over != "complete":
+        sql("UPDATE imports SET state = 'running'")
+    if over == "cancelled":
+        transaction("cancel", imports.mark_cancelled, this.id)
+    if over == "another attempt":
+        transaction("attempt", imports.next_attempt, this)
+
+    with pytest.raises(NotRunning, match=f"Attempt 1 at import {this.id} is over"):
+        pages.stage_file(SOURCE, this)
+
+    assert sql("SELECT * FROM staged_pages") == []
+
+
+def test_an_attempt_that_is_over_does_not_end_the_next(sql: Sql, tmp_path: Path) -> None:
+    this = stage(tmp_path, users(25))
+    transaction("attempt", imports.next_attempt, this)
+
+    transaction("finish", imports.finish, this.id, this.attempt, "too late")
+
+    assert sql("SELECT state, reason FROM imports") == [("running", None)]
+
+
+def test_no_chunk_of_a_cancelled_import_is_loaded(sql: Sql, tmp_path: Path) -> None:
+    this = stage(tmp_path, users(25), chunk_size=10)
+    load_chunk(this, 0)
+    transaction("cancel", imports.mark_cancelled, this.id)
+
+    assert load_chunk(this, 1) == Counts()
+    assert sql.value("SELECT count(*) FROM random_users") == 10
+    assert not transaction("remaining", imports.has_remaining_chunks, this.id), "waited for"
+
+
+def test_a_moved_file_is_gone_on_with(tmp_path: Path) -> None:
+    begun = stage(tmp_path, users(25))
+    path = Path(begun.plan.path or "")
+    moved = path.rename(tmp_path / "moved.jsonl")
+    plan = plan_import(SOURCE, ImportOptions(input=moved, chunk_size=500))
+
+    found, is_new = transaction("find_or_create", imports.find_or_create, plan, False)
+
+    assert (found.id, is_new) == (begun.id, False)
+    assert transaction("begin", imports.begin, found.id, 1) == msgspec.to_builtins(found.plan)
+    assert found.plan.path == str(moved)
+
+
+def complete(folder: Path) -> Import:
+    """An import as a process saw it that did not see its end."""
+    this = stage(folder, users(25))
+    load(this)
+    transaction("finish", imports.finish, this.id, this.attempt, None)
+    return this

@@ -10,11 +10,13 @@ import pytest
 from psycopg import sql as composed
 
 import imports
+import loader
 import pages
 from database import transaction
 from imports import Import
 from planning import plan_import
-from randomuser import SOURCE
+from randomuser import SOURCE, RandomUser
+from rejects import Failure
 from settings import ImportOptions
 from source import SourceError
 from tests.standin import Standin, faults
@@ -72,12 +74,66 @@ def test_staging_again_changes_nothing(sql: Sql, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("db")
-def test_a_file_that_changed_meanwhile_is_refused(tmp_path: Path) -> None:
-    this = stage(tmp_path, users(25))
-    Path(this.plan.path or "").write_bytes(lines_of(users(24)))
+@pytest.mark.parametrize("count", [None, 6_000])
+def test_nothing_of_a_file_that_changed_meanwhile_is_staged(
+    sql: Sql, tmp_path: Path, count: int | None
+) -> None:
+    path = tmp_path / "users.jsonl"
+    path.write_bytes(b"{}\n" * 10_001)
+    plan = plan_import(SOURCE, ImportOptions(input=path, count=count))
+    this = transaction("create_import", imports.create, plan)
+    path.write_bytes(b"[]\n" * 10_001)
 
     with pytest.raises(SourceError, match=f"has changed since import {this.id} began"):
         pages.stage_file(SOURCE, this)
+
+    assert sql("SELECT * FROM staged_pages") == []
+
+
+class Overwriting(RandomUser):
+    """Whose first record comes just before somebody writes into the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path | None = path
+
+    def without_secrets(self, record: bytes) -> bytes:
+        if self.path is not None:
+            self.path.write_bytes(b"[]\n" * 10_001)
+            self.path = None
+        return record
+
+
+@pytest.mark.usefixtures("db")
+def test_nothing_more_of_a_file_that_changes_under_way_is_staged(sql: Sql, tmp_path: Path) -> None:
+    path = tmp_path / "users.jsonl"
+    path.write_bytes(b"{}\n" * 10_001)
+    plan = plan_import(SOURCE, ImportOptions(input=path))
+    this = transaction("create_import", imports.create, plan)
+
+    with pytest.raises(SourceError, match="has changed since"):
+        pages.stage_file(Overwriting(path), this)
+
+    assert sql("SELECT page FROM staged_pages") == [(1,)]
+    path.write_bytes(b"{}\n" * 10_001)
+    pages.stage_file(SOURCE, this)
+    assert sql.value("SELECT sum(users) FROM chunks") == 10_001
+
+
+@pytest.mark.usefixtures("db")
+def test_a_chunk_given_up_is_tried_again_by_the_next_attempt_only(sql: Sql, tmp_path: Path) -> None:
+    this = stage(tmp_path, users(25), chunk_size=10)
+    failure = Failure("InsufficientPrivilege", "the real reason")
+    transaction("fail_chunk", loader.fail_chunk, this.id, 1, None, failure)
+    sql("UPDATE chunks SET takeovers = 3 WHERE chunk = 1")
+
+    pages.stage_file(SOURCE, this)
+    assert sql("SELECT chunk, takeovers FROM chunks WHERE failed_at IS NOT NULL") == [(1, 3)]
+
+    again = transaction("attempt", imports.next_attempt, this)
+    transaction("begin", imports.begin, again.id, again.attempt)
+    pages.stage_file(SOURCE, again)
+    assert sql("SELECT chunk FROM chunks WHERE failed_at IS NOT NULL OR takeovers > 0") == []
+    assert (f"{this.id}.2.1", "ENQUEUED", "chunks") in sql(STATES)
 
 
 @pytest.mark.usefixtures("db")
