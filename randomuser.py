@@ -320,9 +320,10 @@ def _degrees(text: str, limit: float, field: str) -> float:
 _PASSWORD = b'"password":"'
 _PASSWORD_LIKE = re.compile(
     # The word itself counts also where what has to follow it is broken.
-    r"""(?:password["'\\]*\s*[^"']{0,4}\s*"""
-    r"""|(?:p|\\u0070|\\u0050)[^:=]{0,60}?(?:d|\\u0064|\\u0044)["'\\]*\s*[:=]\s*)"""
-    r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$))?[^,}\]]*""",
+    r"""(?:password["'\\]*\s*[^"'[{]{0,4}\s*"""
+    # No second p within: one look at each letter is enough, however many p a record has.
+    r"""|(?:p|\\u0070|\\u0050)[^:=p]{0,60}?(?:d|\\u0064|\\u0044)["'\\]*\s*[:=]\s*)"""
+    r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|[\[{][^\]}]*[\]}]?)?[^,}\]]*""",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -333,7 +334,7 @@ def _without_password(record: bytes) -> bytes:
     """
     start = record.find(_PASSWORD)
     end = record.find(b'"', start + len(_PASSWORD))
-    if start > 0 and record[end + 1 : end + 2] == b"," and b"\\" not in record[start - 1 : end]:
+    if start > 0 and record.startswith(b",", end + 1) and record.find(b"\\", start - 1, end) < 0:
         cut = record[:start] + record[end + 2 :]
         if not _may_hold_password(cut):
             return cut
@@ -342,14 +343,24 @@ def _without_password(record: bytes) -> bytes:
     try:
         return msgspec.json.encode(_drop_passwords(msgspec.json.decode(record)))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        text = record.decode("utf-8", "backslashreplace")
-        # What was a member stays one, so that the reason can still name the field at fault.
-        return _PASSWORD_LIKE.sub('(password)": ""', text).encode()
+        return _without_password_like(record)
 
 
 def _may_hold_password(record: bytes) -> bool:
-    """Whether the word is anywhere in it, plain or with its letters escaped."""
-    return b"\\u00" in record or b"assword" in record.lower()
+    """Whether the word is anywhere in it: plain, its letters escaped, or with NULs among them."""
+    is_escaped = b"\\" in record and b"\\u00" in record
+    return is_escaped or b"\0" in record or b"assword" in record.lower()
+
+
+def _without_password_like(record: bytes) -> bytes:
+    """Of a record that is no JSON, and is none afterwards either."""
+    # UTF-16 has a NUL beside each Latin letter. One is left, which no JSON may have.
+    letters = record.replace(b"\0", b"")
+    if len(letters) < len(record):
+        letters += b"\0"
+    text = letters.decode("utf-8", "backslashreplace")
+    # What was a member stays one, so that the reason can still name the field at fault.
+    return _PASSWORD_LIKE.sub('(password)": ""', text).encode()
 
 
 def _drop_passwords(value: Any) -> Any:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from randomuser import SOURCE
+from source import RecordError
 from tests.support.users import encode, users, with_value
 
 SECRET = "hunter2secret"
@@ -35,6 +36,15 @@ VARIANTS = {
     "with a bad byte in it": RECORD.replace(b"hunter2", b"hunter2\xff"),
     "with single quotes": RECORD.replace(b'"', b"'"),
     "after rubbish": b"rubbish " + RECORD,
+    "a list in what is no JSON": RECORD.replace(FIELD, f'"password":["x","{SECRET}"]'.encode())[
+        :-1
+    ],
+    "an object in what is no JSON": RECORD.replace(
+        FIELD, f'"password":{{"a":"x","b":"{SECRET}"}}'.encode()
+    )[:-1],
+    "in UTF-16": RECORD.decode().encode("utf-16"),
+    "in a line of UTF-16": RECORD.decode().encode("utf-16-le")[1:],
+    "in UTF-32": RECORD.decode().encode("utf-32"),
     "too deep": b"[" * 100_000 + RECORD,
 }
 
@@ -43,8 +53,15 @@ VARIANTS = {
 def test_the_password_is_gone(record: bytes) -> None:
     kept = SOURCE.without_secrets(record)
 
-    assert SECRET[-8:].encode() not in kept
+    assert SECRET[-8:].encode() not in kept.replace(b"\0", b"")
     assert b"12345678987" not in kept
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_what_is_no_utf_8_is_still_rejected(encoding: str) -> None:
+    """Its letters alone are valid JSON, but not what came."""
+    with pytest.raises(RecordError):
+        SOURCE.decode(SOURCE.without_secrets(RECORD.decode().encode(encoding)))
 
 
 def test_all_else_stays_as_it_came() -> None:
