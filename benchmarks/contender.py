@@ -13,7 +13,7 @@ ALL_OR_NOTHING = "None of it, or all. It begins anew, and one bad record ends it
 CHUNK_BY_CHUNK = "Each record once, as a row or as an error; it goes on with the next chunk."
 
 CONCURRENCY = ("--concurrency", "2")
-TUNED = ("--batch-size", "2500", "--chunk-size", "2500", *CONCURRENCY)
+TUNED = ("--batch-size", "5000", "--chunk-size", "5000", *CONCURRENCY)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def ours(
     return Contender(name, command, CHUNK_BY_CHUNK, bad, workers, from_api)
 
 
-COPY_LIMIT = Contender("limit: one COPY", ["copy_limit"], ALL_OR_NOTHING)
+COPY_LIMIT = Contender("limit: one COPY", ["copy_limit", "text"], ALL_OR_NOTHING)
+COPY_BINARY = Contender("one COPY, binary", ["copy_limit", "binary"], ALL_OR_NOTHING)
 DEFAULT = ours("ours")
 DEFAULT_TWO = ours("ours, two processes", workers=1)
 TUNED_ONE = ours("ours, tuned", *TUNED)
@@ -89,6 +90,7 @@ WORKFLOWS = Contender(
 
 CONTENDERS = (
     COPY_LIMIT,
+    COPY_BINARY,
     Contender("script: one executemany", ["script"], ALL_OR_NOTHING),
     TUNED_TWO,
     TUNED_ONE,
