@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -103,10 +103,9 @@ class Insertion:
     plan: Plan
 
     def insert(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
-        """In batches, under one savepoint; when data are at fault, each record as it deserves."""
+        """In batches, all or nothing; when data are at fault, each record as it deserves."""
         try:
-            with self._savepoint():
-                return self._insert_batches(entries), []
+            return self._insert_batches(entries), []
         except (DBAPIError, psycopg.Error) as error:
             if not blames_data(error):
                 raise
@@ -121,75 +120,76 @@ class Insertion:
         return counts, rejects
 
     def _sort_out(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
-        """In ever smaller parts, each under a savepoint of its own, down to a record at fault: it
-        costs its neighbours nothing.
-        """
+        """In ever smaller parts, down to a record at fault: it costs its neighbours nothing."""
         try:
-            with self._savepoint():
-                return self._insert_batch(entries), []
-        except DBAPIError as error:
+            if self._may_copy:
+                return self._copy_or_insert(entries), []
+            return self._insert_counting([entries]), []
+        except (DBAPIError, psycopg.Error) as error:
             if not blames_data(error):
                 raise
             if len(entries) == 1:
                 return Counts(rejected=1), [_refused(entries[0], error)]
-        return self._sort_out_each(self._parts(entries))
+            return self._sort_out_each(_parts(entries, error))
 
-    def _parts(self, entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
-        """Those before the record at fault, it alone, and those after it; where the server doesn't
-        say which it is, halves.
-        """
-        at = self._first_at_fault(entries)
-        cuts = (len(entries) // 2,) if at is None else (at, at + 1)
-        edges = (0, *cuts, len(entries))
-        return [entries[start:end] for start, end in pairwise(edges) if start < end]
-
-    def _first_at_fault(self, entries: Sequence[Entry]) -> int | None:
-        """Of all statements, only COPY names the row that it fails at."""
-        try:
-            with self._driver.transaction(force_rollback=True):
-                self._copy(entries)
-        except COPY_REFUSALS as error:
-            return _line(error)
-        return None
+    @property
+    def _may_copy(self) -> bool:
+        """COPY does not tell which rows it wrote, and updates none."""
+        return not self.source.details and self.plan.on_conflict == "skip"
 
     def _insert_batches(self, entries: Sequence[Entry]) -> Counts:
+        if self._may_copy and self.plan.batch_size >= COPY_SIZE:
+            return self._copy_or_insert(entries)
         batches = list(_slices(entries, self.plan.batch_size))
-        if self.source.details or self.plan.on_conflict == "update":
-            return sum((self._insert_batch(batch) for batch in batches), Counts())
-        if self.plan.batch_size >= COPY_SIZE:
-            try:
-                with self._savepoint():
-                    return self._copy(entries)
-            except COPY_REFUSALS as error:
-                # INSERT passes over users that are there, and says what else there is to say.
-                if blames_data(error) and not isinstance(error, UniqueViolation):
-                    raise
-        return self._insert_or_skip(batches)
+        return self._insert_or_skip(batches) if self._may_copy else self._insert_counting(batches)
+
+    def _copy_or_insert(self, entries: Sequence[Entry]) -> Counts:
+        """What COPY refuses because a user is there, or for no fault of the data, is INSERT's."""
+        try:
+            return self._copy(entries)
+        except COPY_REFUSALS as error:
+            if blames_data(error) and not isinstance(error, UniqueViolation):
+                raise
+        return self._insert_or_skip(list(_slices(entries, self.plan.batch_size)))
+
+    def _copy(self, entries: Sequence[Entry]) -> Counts:
+        """All or nothing. Raises one of COPY_REFUSALS."""
+        cursor = self._driver.cursor()
+        for dumper in CHECKED_INTEGERS:
+            cursor.adapters.register_dumper(None, dumper)
+        types = self._column_types
+        _, statement = _copy_statements(type(self.source))
+        with self._savepoint(), cursor.copy(statement) as copy:
+            copy.set_types(types)
+            for entry in entries:
+                copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
+        return Counts(imported=len(entries))
+
+    @cached_property
+    def _column_types(self) -> Sequence[int]:
+        """As the table has them: in binary form, COPY converts nothing."""
+        query, _ = _copy_statements(type(self.source))
+        return [column.type_code for column in self._driver.execute(query).description or ()]
 
     def _insert_or_skip(self, batches: Sequence[Sequence[Entry]]) -> Counts:
-        """Only a total is asked for, so the driver sends all batches before it awaits an answer."""
-        written = self.session.connection().execute(
-            _insert_statement(type(self.source), "skip"),
-            [self._parameters(batch) for batch in batches],
-            execution_options={"preserve_rowcount": True},
-        )
+        """All or nothing. Only a total is asked for, so the driver sends all batches before it
+        awaits an answer.
+        """
+        with self._savepoint():
+            written = self.session.connection().execute(
+                _insert_statement(type(self.source), "skip"),
+                [self._parameters(batch) for batch in batches],
+                execution_options={"preserve_rowcount": True},
+            )
         imported = int(written.rowcount)
         return Counts(imported, skipped=sum(map(len, batches)) - imported)
 
-    def _savepoint(self) -> AbstractContextManager[object]:
-        """The driver's own: SQLAlchemy's takes longer than the INSERT of ten users in it.
-
-        Without a statement before it in the session, it would be a transaction, and commit.
-        """
-        return self._driver.transaction()
-
-    @property
-    def _driver(self) -> "psycopg.Connection[Any]":
-        driver: Any = self.session.connection().connection.driver_connection
-        return driver  # type: ignore[no-any-return]
+    def _insert_counting(self, batches: Sequence[Sequence[Entry]]) -> Counts:
+        """All or nothing, batch by batch: each tells which rows it wrote, and which are new."""
+        with self._savepoint():
+            return sum((self._insert_batch(batch) for batch in batches), Counts())
 
     def _insert_batch(self, batch: Sequence[Entry]) -> Counts:
-        """One that tells which rows it wrote, and whether they are new."""
         connection = self.session.connection()
         parameters = self._parameters(batch)
         statement = _counting_statement(type(self.source), self.plan.on_conflict)
@@ -203,20 +203,17 @@ class Insertion:
         rows = msgspec.json.encode([entry.row for entry in batch])
         return {"batch": rows.decode(), "import_id": self.import_id}
 
-    def _copy(self, entries: Sequence[Entry]) -> Counts:
-        """Raises one of COPY_REFUSALS, having written nothing."""
-        table, columns = _table_and_columns(type(self.source))
-        cursor = self._driver.cursor()
-        for dumper in CHECKED_INTEGERS:
-            cursor.adapters.register_dumper(None, dumper)
-        cursor.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, table))
-        types = [column.type_code for column in cursor.description or ()]
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(table, columns)
-        with cursor.copy(statement) as copy:
-            copy.set_types(types)
-            for entry in entries:
-                copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
-        return Counts(imported=len(entries))
+    def _savepoint(self) -> AbstractContextManager[object]:
+        """The driver's own: SQLAlchemy's takes longer than the INSERT of ten users in it.
+
+        Without a statement before it in the session, it would be a transaction, and commit.
+        """
+        return self._driver.transaction()
+
+    @property
+    def _driver(self) -> "psycopg.Connection[Any]":
+        driver: Any = self.session.connection().connection.driver_connection
+        return driver  # type: ignore[no-any-return]
 
 
 def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -274,25 +271,38 @@ def _counting_statement(source: type[Source], on_conflict: OnConflict) -> Execut
 
 
 @cache
-def _table_and_columns(source: type[Source]) -> tuple[sql.Composable, sql.Composable]:
-    """As COPY takes them."""
+def _copy_statements(source: type[Source]) -> tuple[bytes, bytes]:
+    """One that tells the columns' types, and the COPY into these columns."""
     table = source.table()
-    columns = ["import_id", *source.row_type.__struct_fields__]
+    names = ["import_id", *source.row_type.__struct_fields__]
+    target = sql.Identifier(*filter(None, (table.schema, table.name)))
+    columns = sql.SQL(", ").join(map(sql.Identifier, names))
     return (
-        sql.Identifier(*filter(None, (table.schema, table.name))),
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, target).as_bytes(),
+        sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, columns).as_bytes(),
     )
 
 
-def _line(error: BaseException) -> int | None:
-    """Which row, from 0, COPY says it failed at because of its data."""
+def _parts(entries: Sequence[Entry], error: Exception) -> Iterator[Sequence[Entry]]:
+    """Those before the record at fault, it alone, and those after it; halves where the error does
+    not say which it is.
+    """
+    at = _line(error)
+    cuts = (len(entries) // 2,) if at is None else (at, at + 1)
+    for start, end in pairwise((0, *cuts, len(entries))):
+        if start < end:
+            yield entries[start:end]
+
+
+def _line(error: Exception) -> int | None:
+    """Which row, from 0, COPY says it failed at; no other statement says that."""
     context = getattr(getattr(error, "diag", None), "context", None)
     found = COPY_LINE.match(context or "")
-    return int(found["line"]) - 1 if found and blames_data(error) else None
+    return int(found["line"]) - 1 if found else None
 
 
-def _refused(entry: Entry, error: DBAPIError) -> Reject:
-    diagnostic = getattr(error.orig, "diag", None)
+def _refused(entry: Entry, error: Exception) -> Reject:
+    diagnostic = getattr(getattr(error, "orig", error), "diag", None)
     place = getattr(diagnostic, "column_name", None) or getattr(diagnostic, "constraint_name", None)
     failure = replace(failure_of(error), path=place)
     return Reject(entry.position, entry.record, str(entry.row.id), "insert", failure)
