@@ -2,13 +2,16 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import msgspec
 import requests
 import tenacity
+import urllib3
 
 from source import SourceError
 
@@ -19,6 +22,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 ATTEMPT_SECONDS = 120
 """For one answer, from the request to its last byte."""
+
+READ_BYTES = 64 * 1024
 
 DEFAULT_PATIENCE_SECONDS = 900
 """For all attempts at one answer: longer than the API's five-minute window of requests."""
@@ -76,6 +81,25 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, api: str) -> T:
 
 
 def _body(url: str, parameters: Mapping[str, str]) -> bytes:
+    # In a thread, which can be left behind: the timeout of `requests` begins anew at each byte, so
+    # a server that drips the head of its answer would be listened to for as long as it likes.
+    answer: Future[bytes] = Future()
+    asking = threading.Thread(target=_ask, args=(url, parameters, answer), daemon=True)
+    asking.start()
+    try:
+        return answer.result(ATTEMPT_SECONDS)
+    except TimeoutError:
+        raise _late(url) from None
+
+
+def _ask(url: str, parameters: Mapping[str, str], answer: Future[bytes]) -> None:
+    try:
+        answer.set_result(_answer(url, parameters))
+    except BaseException as error:  # noqa: BLE001 (whoever waits for the answer raises it)
+        answer.set_exception(error)
+
+
+def _answer(url: str, parameters: Mapping[str, str]) -> bytes:
     deadline = time.monotonic() + ATTEMPT_SECONDS
     try:
         with requests.get(url, params=parameters, stream=True, timeout=(10, 30)) as response:
@@ -85,7 +109,7 @@ def _body(url: str, parameters: Mapping[str, str]) -> bytes:
         raise SourceError(f"{url} is no address: {error}") from error
     except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
         raise SourceError(f"{url} is no http(s) address: {error}") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Unavailable(f"{url}: {_cause(error)}") from error
 
 
@@ -104,14 +128,19 @@ def _retry_after(response: requests.Response) -> float | None:
 
 def _read(response: requests.Response, deadline: float) -> bytes:
     parts, size = [], 0
-    for part in response.iter_content(64 * 1024):
+    # What has arrived, each time: `iter_content` waits for all that it is asked for.
+    while part := response.raw.read1(READ_BYTES, decode_content=True):
         parts.append(part)
         size += len(part)
         if size > MAX_ANSWER_BYTES:
             raise WrongAnswer(f"{response.url}: the answer is over {MAX_ANSWER_BYTES:,} bytes")
         if time.monotonic() > deadline:
-            raise Unavailable(f"{response.url}: no whole answer in {ATTEMPT_SECONDS} s")
+            raise _late(response.url)
     return b"".join(parts)
+
+
+def _late(url: str) -> Unavailable:
+    return Unavailable(f"{url}: no whole answer in {ATTEMPT_SECONDS} s")
 
 
 def _cause(error: BaseException) -> str:

@@ -6,11 +6,15 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+import client
 from randomuser import SOURCE
 from source import Page, Query, SourceError
 from tests.standin import Standin
 from tests.standin.faults import (
     CloseInBody,
+    Drip,
+    DripGzip,
+    DripHead,
     EndlessBody,
     Fault,
     GzipBomb,
@@ -28,6 +32,8 @@ from tests.standin.faults import (
 from tests.standin.rate_limit import RateLimit
 
 PATIENCE_SECONDS = 1
+ATTEMPT_SECONDS = 3
+"""Enough for an answer that does not drip, on a busy machine too."""
 
 PASSING: Mapping[str, tuple[Fault, str]] = {
     "hangs, then closes": (Hang(0.5), "closed"),
@@ -48,6 +54,13 @@ PASSING: Mapping[str, tuple[Fault, str]] = {
     "a gzip bomb": (GzipBomb(128), "over 67,108,864 bytes"),
 }
 """Faults, and what the wait for their end has to say of them."""
+
+DRIPPING: Mapping[str, Fault] = {"body": Drip(), "head": DripHead(), "gzip header": DripGzip()}
+
+
+@pytest.fixture
+def short_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ATTEMPT_SECONDS", ATTEMPT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +83,7 @@ def fetch(standin: Standin) -> Page:
 def test_fault_that_passes_is_waited_for(
     standin: Standin, fault: Fault, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    right = fetch(standin)
-    standin.script(fault)
-
-    with caplog.at_level(logging.WARNING):
-        assert fetch(standin).records == right.records
-
-    [wait] = [record for record in caplog.records if getattr(record, "waiting", False)]
-    assert reason in wait.getMessage()
-    assert " s" in wait.getMessage()
+    assert_waited_for(standin, fault, reason, caplog)
 
 
 @pytest.mark.parametrize(("fault", "reason"), PASSING.values(), ids=PASSING.keys())
@@ -90,6 +95,29 @@ def test_fault_that_lasts_is_an_error_in_bounded_time(
 
     with pytest.raises(SourceError, match=re.escape(reason)):
         fetch(standin)
+
+
+@pytest.mark.usefixtures("short_attempts")
+@pytest.mark.parametrize("fault", DRIPPING.values(), ids=DRIPPING.keys())
+def test_answer_that_drips_is_left_and_asked_for_again(
+    standin: Standin, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_waited_for(standin, fault, f"no whole answer in {ATTEMPT_SECONDS} s", caplog)
+
+
+def assert_waited_for(
+    standin: Standin, fault: Fault, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tells of one wait, with its reason, and then gets the right answer."""
+    right = fetch(standin)
+    standin.script(fault)
+
+    with caplog.at_level(logging.WARNING):
+        assert fetch(standin).records == right.records
+
+    [wait] = [record for record in caplog.records if getattr(record, "waiting", False)]
+    assert reason in wait.getMessage()
+    assert " s" in wait.getMessage()
 
 
 def test_retry_after_is_obeyed(standin: Standin) -> None:

@@ -5,7 +5,7 @@ A refused connection is none of these: stop the stand-in.
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import repeat
@@ -198,6 +198,41 @@ class SlowBody:
 
 
 @dataclass(frozen=True)
+class Drip:
+    """The right answer, byte by byte: each in time for a read timeout, the last one in hours."""
+
+    seconds: float = 0.1
+
+    def answer(self, query: Query, users: Users, reply: Reply) -> None:
+        body = users.page(query).encode()
+        reply.start(200, Content_Length=str(len(body)))
+        _drip(reply, body, self.seconds)
+
+
+@dataclass(frozen=True)
+class DripHead:
+    """A header without end, byte by byte."""
+
+    seconds: float = 0.1
+
+    def answer(self, query: Query, users: Users, reply: Reply) -> None:
+        reply.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        _drip(reply, repeat(0x2E), self.seconds)
+
+
+@dataclass(frozen=True)
+class DripGzip:
+    """A gzip header whose file name has no end, byte by byte: nothing that could be unpacked."""
+
+    seconds: float = 0.1
+
+    def answer(self, query: Query, users: Users, reply: Reply) -> None:
+        reply.start(200, Content_Encoding="gzip")
+        reply.write(b"\x1f\x8b\x08\x08\0\0\0\0\0\xff")
+        _drip(reply, repeat(0x2E), self.seconds)
+
+
+@dataclass(frozen=True)
 class ReplaceUsers:
     """The right page, with some of its users, by their position from 0, replaced by raw text."""
 
@@ -227,6 +262,9 @@ BY_NAME: Mapping[str, Fault] = {
     "endless-body": EndlessBody(),
     "gzip-bomb": GzipBomb(),
     "slow-body": SlowBody(),
+    "drip": Drip(),
+    "drip-head": DripHead(),
+    "drip-gzip": DripGzip(),
     "broken-user": ReplaceUsers(),
 }
 """For the command line."""
@@ -239,6 +277,13 @@ def _bomb(megabytes: int) -> bytes:
     parts = [packer.compress(b'{"results":[')]
     parts += [packer.compress(blank) for _ in range(megabytes)]
     return b"".join(parts) + packer.flush()
+
+
+def _drip(reply: Reply, data: Iterable[int], seconds: float) -> None:
+    for byte in data:
+        if not reply.wait(seconds):
+            return
+        reply.write(bytes([byte]))
 
 
 def _pieces(body: bytes, count: int) -> Iterator[bytes]:
