@@ -54,8 +54,8 @@ def get(url: str, parameters: Mapping[str, str], parse: Callable[[bytes], T]) ->
     """What `parse` makes of the answer's body.
 
     Asks again with growing, jittered waits while the API is away, overloaded (429, with its
-    Retry-After where it sends one) or failing, for `patience()` seconds; after an answer that
-    `parse` refuses with WrongAnswer, three times in all. Each wait is logged with its reason.
+    Retry-After where it sends one) or failing, for `patience()` seconds, and until the third answer
+    that `parse` refuses with WrongAnswer. Each wait is logged with its reason.
     Raises SourceError when that is over, or at once for a request that the API refuses (4xx).
     """
     retrying = tenacity.Retrying(
@@ -158,10 +158,15 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 
 def _stop(seconds: float) -> Callable[[tenacity.RetryCallState], bool]:
+    wrong_answers = 0
+
     def stop(state: tenacity.RetryCallState) -> bool:
+        nonlocal wrong_answers
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, WrongAnswer):
-            return state.attempt_number >= WRONG_ANSWER_ATTEMPTS
+            # Not all attempts: an API that was away before may still answer rightly.
+            wrong_answers += 1
+            return wrong_answers >= WRONG_ANSWER_ATTEMPTS
         return (state.seconds_since_start or 0.0) + state.upcoming_sleep > seconds
 
     return stop

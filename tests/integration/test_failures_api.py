@@ -125,3 +125,22 @@ def test_retry_after_is_obeyed(standin: Standin) -> None:
     fetch(standin)
     first, second = standin.requests[-2:]
     assert second.at - first.at >= 2
+
+
+def test_wrong_answers_alone_are_counted(standin: Standin) -> None:
+    right = fetch(standin)
+    for fault in (HtmlError(503), HtmlError(503), WrongPage(), WrongPage()):
+        standin.script(fault)
+
+    assert fetch(standin).records == right.records
+
+
+def test_third_wrong_answer_is_the_last(standin: Standin) -> None:
+    asked = len(standin.requests)
+    for fault in (WrongPage(), HtmlError(503), WrongPage(), HtmlError(503)):
+        standin.script(fault)
+    standin.script(WrongPage(), times=None)
+
+    with pytest.raises(SourceError, match="page 2"):
+        fetch(standin)
+    assert len(standin.requests) - asked == 5
