@@ -1,6 +1,7 @@
 """What can be set, and what holds when nothing is: read from the environment only when asked."""
 
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ APPLICATION_NAME = "integration"
 APPLICATION_VERSION = "2"
 """Which DBOS work this code may take up. Raised only when workflows of older code would go wrong
 under it (CONTRIBUTING.md): DBOS's default, a hash of the source, strands imports at every edit."""
+
+MAX_NAME_BYTES = 63
+"""Of what PostgreSQL takes for a name; the rest of a longer one it drops."""
 
 IMPORT_QUEUE = "imports"
 CHUNK_QUEUE = "chunks"
@@ -71,5 +75,19 @@ def log_level() -> str:
 
 
 def executor_id() -> str:
-    """A name for this process that no other live process has: DBOS's work is owned by it."""
-    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+    """A name for this process that no other live process has: DBOS's work is owned by it.
+
+    PostgreSQL shows it whole as a session's `application_name`, by which the sessions of a dead
+    process are found: that holds 63 bytes, of ASCII alone.
+    """
+    tail = f"-{os.getpid()}-{os.urandom(3).hex()}"
+    return _host(MAX_NAME_BYTES - len(tail)) + tail
+
+
+def _host(length: int) -> str:
+    host = re.sub(r"[^!-~]", "-", socket.gethostname())
+    if len(host) <= length:
+        return host
+    # A pod is told from others by the end of its name, a machine with its domain by the beginning.
+    part = (length - 2) // 2
+    return f"{host[:part]}..{host[-part:]}"
