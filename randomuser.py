@@ -4,7 +4,6 @@ Facts are of https://randomuser.me/documentation and of the service's published 
 """
 
 import math
-import os
 import re
 import secrets
 from datetime import datetime
@@ -226,11 +225,6 @@ class RandomUser(Source):
 
     def decode(self, record: bytes) -> UserRow:
         return _row(decoding.decode(_users, record))
-
-
-def api_url() -> str:
-    """The API's address (`RANDOMUSER_URL`)."""
-    return os.environ.get(RandomUser.url_variable) or RandomUser.default_url
 
 
 def _pages(query: Query) -> int:
