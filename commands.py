@@ -168,7 +168,7 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
         workflows,
         source,
         options,
-        concurrency or settings.DEFAULT_CONCURRENCY,
+        concurrency,
         terminal.progress_view(Console(quiet=True) if quiet else terminal.stderr()),
     )
     if as_json:
@@ -198,7 +198,7 @@ def run_import(
     workflows: Workflows,
     source: Source,
     options: ImportOptions,
-    concurrency: int,
+    concurrency: int | None,
     view: ProgressView,
 ) -> dict[str, Any]:
     """Starts an import, goes on with it, or reports it; returns its summary."""

@@ -35,7 +35,11 @@ SourceName = Annotated[
 ]
 Concurrency = Annotated[
     int | None,
-    typer.Option(envvar="IMPORT_CONCURRENCY", min=1, help="Chunks at a time, in each process."),
+    typer.Option(
+        envvar="IMPORT_CONCURRENCY",
+        min=1,
+        help="Chunks at a time, in each process; kept until set anew.",
+    ),
 ]
 
 

@@ -63,6 +63,21 @@ def test_the_environment_sets_what_the_options_do(importer: Importer) -> None:
     assert (result.status, result.json()["chunks"], result.json()["users"]) == (0, 3, 30)
 
 
+def test_an_import_leaves_the_workers_concurrency_as_it_is_set(
+    importer: Importer, sql: Sql
+) -> None:
+    concurrency = "SELECT worker_concurrency FROM dbos.queues WHERE name = 'chunks'"
+    assert importer.run("import", "--count", "30").status == 0
+    assert sql.value(concurrency) == 4, "the default, where nobody has set it"
+    importer.spawn("worker", "--concurrency", "16").wait_for("is ready")
+
+    assert importer.run("import", "--count", "29").status == 0
+
+    assert sql.value(concurrency) == 16
+    assert importer.run("import", "--count", "28", "--concurrency", "2").status == 0
+    assert sql.value(concurrency) == 2
+
+
 def test_again_runs_a_complete_import_anew(importer: Importer, sql: Sql) -> None:
     first = importer.run("import", "--count", "30", "--json").json()
 
