@@ -272,7 +272,8 @@ def _watch(
                 ) from None
             if stop.wait(0):
                 raise Interrupted(
-                    f"Stopped; import {this.id} goes on when the same command is started again."
+                    f"Stopped; import {this.id} goes on when the same command is started again, "
+                    "or by itself where a worker runs."
                 )
             if view.is_due():
                 view.show(transaction("progress", reporting.progress, client, this))

@@ -171,6 +171,22 @@ def test_ctrl_c_says_how_to_go_on(
     assert_exactly_once(sql, file)
 
 
+def test_an_import_that_was_stopped_goes_on_by_itself_where_a_worker_runs(
+    importer: Importer, sql: Sql, file: UsersFile
+) -> None:
+    importer.spawn("worker").wait_for("is ready")
+    running = start(importer, file)
+    until(lambda: loaded_chunks(sql) >= 2, "2 chunks are loaded")
+    running.interrupt_group()
+
+    stopped = running.wait(20)
+
+    assert stopped.status == INTERRUPTED
+    assert "or by itself where a worker runs" in stopped.stderr
+    until(lambda: is_complete(sql), "the import is complete", 60)
+    assert_exactly_once(sql, file)
+
+
 def test_ctrl_c_while_the_api_is_waited_for(importer: Importer, sql: Sql, api: Standin) -> None:
     command = ("import", "--count", "40", "--seed", "slow")
     api.script(faults.Hang())
