@@ -37,7 +37,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is imported, and how: `imports.options`.
 
     Either of a file (`path`, `sha256`) or of the API (`url`, `parameters`). Two plans with the same
-    `request` are the same import. `repeatable` is false where the API makes up what it answers.
+    `request` are the same import. `repeatable` is false where the API makes up what it answers;
+    `is_cached` is true where the answer may serve a later import as the cache.
     """
 
     request: str
@@ -51,6 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
     chunk_size: int
     repeatable: bool = True
+    is_cached: bool = False
 
 
 @dataclass(frozen=True)

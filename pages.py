@@ -26,7 +26,7 @@ import telemetry
 from database import database, transaction
 from imports import Attempt
 from models import Chunks, Imports, StagedPages
-from source import Query, Source, SourceError, in_pages
+from source import Page, Query, Source, SourceError, in_pages
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,8 @@ def stage_fetched(source: Source, this: Attempt, number: int, cursor: str) -> st
     query = Query(this.plan.url or "", this.plan.count, this.plan.parameters)
     with telemetry.span("fetch_page", **{"import.id": this.id, "import.page": number}):
         page = source.fetch(query, cursor)
-    if source.is_cached and cursor == source.first_cursor and page.next_cursor is None:
-        write_cache(settings.cache_file(), page.body)
+    if this.plan.is_cached and cursor == source.first_cursor and page.next_cursor is None:
+        _keep(source, page)
     _stage_page(source, this, number, page.next_cursor, page.records)
     return page.next_cursor
 
@@ -146,6 +146,22 @@ def pack(records: Sequence[bytes]) -> bytes:
 def unpack(block: bytes) -> list[bytes]:
     """The records of a block."""
     return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(block), type=list[bytes])
+
+
+def _keep(source: Source, page: Page) -> None:
+    """Keeps a whole answer for later imports, unless what is kept holds more: a plain import takes
+    all that is there, and must not become one of a few because a few were fetched in between.
+    """
+    path = settings.cache_file()
+    if len(page.records) >= _held(source, path):
+        write_cache(path, page.body)
+
+
+def _held(source: Source, cache: Path) -> int:
+    try:
+        return len(source.split(cache.read_bytes()))
+    except (OSError, SourceError):
+        return 0
 
 
 @contextmanager

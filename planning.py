@@ -19,11 +19,16 @@ def plan_import(source: Source, options: ImportOptions) -> Plan:
     """
     if options.input is not None:
         return _file_plan(source, options, options.input)
-    if source.is_cached and not options.refresh and not options.parameters:
+    if _is_cached(source, options) and not options.refresh:
         cache = settings.cache_file()
         if _holds(source, cache, options.count):
             return _file_plan(source, options, cache)
     return _query_plan(source, options)
+
+
+def _is_cached(source: Source, options: ImportOptions) -> bool:
+    """Only an answer to no parameters is: it is taken for any import without."""
+    return source.is_cached and not options.parameters
 
 
 def _holds(source: Source, cache: Path, count: int | None) -> bool:
@@ -70,4 +75,5 @@ def _query_plan(source: Source, options: ImportOptions) -> Plan:
         batch_size=options.batch_size,
         chunk_size=options.chunk_size,
         repeatable=pinned == query,
+        is_cached=_is_cached(source, options),
     )

@@ -93,7 +93,8 @@ class Source(ABC):
     default_count: ClassVar[int | None] = None
     """Records wanted where nobody says how many; None: all that the API has."""
     is_cached: ClassVar[bool] = False
-    """Whether an answer of one page is kept in `IMPORT_CACHE`, and taken from there."""
+    """Whether an answer of one page, asked for without parameters, is kept in `IMPORT_CACHE`, and
+    taken from there."""
     parameters: ClassVar[Sequence[str]] = ()
     """Names of the parameters that a query may have."""
     first_cursor: ClassVar[str]

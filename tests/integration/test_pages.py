@@ -29,8 +29,11 @@ STAGED = "SELECT chunk, page, position, users FROM chunks ORDER BY chunk"
 STATES = "SELECT workflow_uuid, status, queue_name FROM dbos.workflow_status ORDER BY 1"
 
 
-def fetched(count: int, url: str) -> Import:
-    options = ImportOptions(count=count, parameters=(("seed", "pages"),))
+SEED = (("seed", "pages"),)
+
+
+def fetched(count: int, url: str, parameters: tuple[tuple[str, str], ...] = SEED) -> Import:
+    options = ImportOptions(count=count, parameters=parameters, refresh=True)
     plan = plan_import(SOURCE, options)
     assert plan.url == url
     return transaction("create_import", imports.create, plan)
@@ -187,18 +190,37 @@ def test_a_staged_page_is_not_fetched_again(api_of_this_process: Standin, sql: S
 
 
 @pytest.mark.usefixtures("db")
-def test_a_single_page_becomes_the_cache(api_of_this_process: Standin, cache: Path) -> None:
-    pages.stage_fetched(SOURCE, fetched(40, api_of_this_process.url), 1, "1")
+@pytest.mark.parametrize(
+    "before", [None, b"torn", answer_of(users(39))], ids=["no cache", "a broken one", "a smaller"]
+)
+def test_a_single_page_becomes_the_cache(
+    api_of_this_process: Standin, cache: Path, before: bytes | None
+) -> None:
+    cache.unlink()
+    if before is not None:
+        cache.write_bytes(before)
+
+    pages.stage_fetched(SOURCE, fetched(40, api_of_this_process.url, ()), 1, "1")
 
     assert len(SOURCE.split(cache.read_bytes())) == 40
     assert list(cache.parent.glob(".data.json*")) == []
 
 
 @pytest.mark.usefixtures("db")
-def test_several_pages_leave_the_cache_alone(api_of_this_process: Standin, cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "parameters"),
+    [(5_000, SEED), (5_000, (("nat", "fr"),)), (4_999, ()), (5_002, ())],
+    ids=["of a seed", "of a nationality", "of fewer than it holds", "one of several"],
+)
+def test_any_other_page_leaves_the_cache_alone(
+    api_of_this_process: Standin,
+    cache: Path,
+    count: int,
+    parameters: tuple[tuple[str, str], ...],
+) -> None:
     before = cache.read_bytes()
 
-    assert pages.stage_fetched(SOURCE, fetched(5_002, api_of_this_process.url), 1, "1") == "2"
+    pages.stage_fetched(SOURCE, fetched(count, api_of_this_process.url, parameters), 1, "1")
 
     assert cache.read_bytes() == before
 
