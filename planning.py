@@ -1,6 +1,8 @@
 """From what is asked for to what is done: of which file or which pages of the API."""
 
+import logging
 import os
+from itertools import islice
 from pathlib import Path
 
 import imports
@@ -9,6 +11,8 @@ import settings
 from imports import Plan
 from settings import ImportOptions
 from source import Query, Source, SourceError
+
+log = logging.getLogger(__name__)
 
 
 def plan_import(source: Source, options: ImportOptions) -> Plan:
@@ -44,19 +48,29 @@ def _holds(source: Source, cache: Path, count: int | None) -> bool:
 def _file_plan(source: Source, options: ImportOptions, path: Path) -> Plan:
     path = path.absolute()
     sha256 = pages.sha256_of(path)
-    # Reads a .json whole, of a .jsonl the first line: what is no input at all makes no import.
-    if next(pages.read_records(source, path), None) is None:
-        raise SourceError(f"{path} holds no records")
+    count = _count_to_read(source, path, options.count)
     return Plan(
-        request=imports.request_of(source.name, "file", sha256, options.count, options.on_conflict),
+        request=imports.request_of(source.name, "file", sha256, count, options.on_conflict),
         source=source.name,
         path=str(path),
         sha256=sha256,
-        count=options.count,
+        count=count,
         on_conflict=options.on_conflict,
         batch_size=options.batch_size,
         chunk_size=options.chunk_size,
     )
+
+
+def _count_to_read(source: Source, path: Path, wanted: int | None) -> int | None:
+    """How many of a file's records; None for all, also where more are wanted than it holds."""
+    # Reads a .json whole, of a .jsonl no more than is wanted: what is no input makes no import.
+    held = sum(1 for _ in islice(pages.read_records(source, path), wanted or 1))
+    if held == 0:
+        raise SourceError(f"{path} holds no records")
+    if wanted is None or held == wanted:
+        return wanted
+    log.warning("%s holds %s records, not %s: all are imported", path, f"{held:,}", f"{wanted:,}")
+    return None
 
 
 def _query_plan(source: Source, options: ImportOptions) -> Plan:

@@ -78,6 +78,20 @@ def test_an_import_leaves_the_workers_concurrency_as_it_is_set(
     assert sql.value(concurrency) == 2
 
 
+def test_more_users_than_a_file_holds_are_all_and_said(
+    importer: Importer, sql: Sql, file: Path
+) -> None:
+    command = ("import", "--input", file, "--count", "10000", "--json", "--quiet")
+
+    result = importer.run(*command)
+
+    assert (result.status, result.json()["users"]) == (3, 30)
+    assert "holds 30 records, not 10,000: all are imported" in result.stderr
+    assert sql("SELECT wanted, users FROM import_totals") == [(30, 30)]
+    again = importer.run("import", "--input", file, "--json")
+    assert again.json()["import_id"] == result.json()["import_id"], "all of it is in"
+
+
 def test_again_runs_a_complete_import_anew(importer: Importer, sql: Sql) -> None:
     first = importer.run("import", "--count", "30", "--json").json()
 

@@ -88,6 +88,21 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, cache: Path) -> None:
     assert planned(input=other).request != planned().request
 
 
+@pytest.mark.parametrize("name", ["u.json", "u.jsonl", "u.jsonl.gz"])
+def test_more_than_a_file_holds_is_all_of_it_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    path = tmp_path / name
+    content = lines_of(users(7)) if ".jsonl" in name else answer_of(users(7))
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+    for count in (None, 6, 7):
+        assert planned(input=path, count=count).count == count
+    assert caplog.text == ""
+    assert planned(input=path, count=10_000) == planned(input=path)
+    assert f"{path} holds 7 records, not 10,000: all are imported" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "is_same"),
     [
