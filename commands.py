@@ -50,6 +50,7 @@ from runtime import Interrupted, Stop
 from settings import ImportOptions
 from source import Source, SourceError, load
 from terminal import ProgressView
+from workflows import ACTIVE
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +241,7 @@ def _report_complete(this: Import, source: Source) -> dict[str, Any]:
 def _startable(this: Import) -> Import:
     """The import's newest attempt, or its next one where that has ended."""
     status = DBOS.get_workflow_status(this.workflow_id)
-    if status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED"):
+    if status is not None and status.status not in ACTIVE:
         return transaction("begin_attempt", imports.next_attempt, this)
     return this
 

@@ -24,10 +24,11 @@ import loader
 import rejects
 import settings
 import telemetry
-from database import Database, transaction
+from database import Database, database, transaction
 from imports import Attempt
 from models import Chunks
 from pages import CHUNK_WORKFLOW
+from workflows import ACTIVE, find_workflows
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,6 @@ ENDED_CHUNKS_SECONDS = 2
 """How often the parent asks DBOS whether the chunks it waits for are still to come."""
 
 MAX_TAKEOVERS = 3
-ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 LOCK_CLASS = 0x64626F73
 """Keeps these locks apart from other advisory locks of the database."""
 
@@ -170,20 +170,14 @@ def await_chunks(this: Attempt) -> None:
 
 def _is_cancelled(this: Attempt) -> bool:
     """Whether the import's parent workflow was cancelled, by DBOS's own command too."""
-    parent = DBOS.list_workflows(
-        workflow_ids=[this.workflow_id], load_input=False, load_output=False
-    )
+    parent = find_workflows(database().client, workflow_ids=[this.workflow_id])
     return bool(parent) and parent[0].status == "CANCELLED"
 
 
 def _has_chunks_under_way(this: Attempt) -> bool:
     """Whether the workflow of a chunk has yet to end, loaded or not."""
-    under_way = DBOS.list_workflows(
-        workflow_id_prefix=f"{this.workflow_id}.",
-        status=ACTIVE,
-        limit=1,
-        load_input=False,
-        load_output=False,
+    under_way = find_workflows(
+        database().client, workflow_id_prefix=f"{this.workflow_id}.", status=ACTIVE, limit=1
     )
     return bool(under_way)
 
@@ -197,9 +191,7 @@ def _give_up_ended_chunks(this: Attempt) -> None:
     workflows = {
         imports.chunk_workflow_id(this.id, this.attempt, chunk): chunk for chunk in remaining
     }
-    alive = DBOS.list_workflows(
-        workflow_ids=list(workflows), status=ACTIVE, load_input=False, load_output=False
-    )
+    alive = find_workflows(database().client, workflow_ids=list(workflows), status=ACTIVE)
     for workflow_id in workflows.keys() - {status.workflow_id for status in alive}:
         failure = rejects.Failure(
             "WorkflowEnded", f"Workflow {workflow_id} ended without loading it"
@@ -211,7 +203,7 @@ def take_over_from_dead(connection: Connection, executor_id: str, absences: Abse
     """Puts the work of every dead process back on the queues, once it is known to be dead."""
     # Asked of the server even when nobody else works: it keeps the lock's session awake.
     connection.execute(text("SELECT 1"))
-    busy = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+    busy = find_workflows(database().client, status="PENDING")
     others = {status.executor_id for status in busy if status.executor_id} - {executor_id}
     absences.forget_all_but(others)
     for other in sorted(others):
@@ -234,9 +226,7 @@ def _holding(connection: Connection, executor_id: str) -> Iterator[bool]:
 
 def _take_over(connection: Connection, dead: str) -> None:
     # Listed again under the lock: another process may have been here first.
-    left = DBOS.list_workflows(
-        executor_id=dead, status=["PENDING"], load_input=False, load_output=False
-    )
+    left = find_workflows(database().client, executor_id=dead, status="PENDING")
     if not left:
         return
     log.warning("taking over %s workflows of %s, which is dead", len(left), dead)

@@ -26,6 +26,7 @@ from models import Base, Chunks, Errors, Imports
 from pages import CHUNK_WORKFLOW
 from source import Facet
 from views import errors_by_reason, import_totals
+from workflows import find_workflows
 
 R = TypeVar("R")
 
@@ -176,12 +177,11 @@ def progress(session: Session, client: DBOSClient, this: Import) -> Progress:
 
 def busy(client: DBOSClient, this: Import) -> list[str]:
     """The process of each chunk that is in hand, as DBOS knows it."""
-    in_hand = client.list_workflows(
+    in_hand = find_workflows(
+        client,
         workflow_id_prefix=f"{this.workflow_id}.",
         status="PENDING",
         name=CHUNK_WORKFLOW,
-        load_input=False,
-        load_output=False,
     )
     return [status.executor_id for status in in_hand if status.executor_id]
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from database import Database, transaction
 from models import Imports, StagedPages
+from workflows import find_workflows
 
 ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 WORKFLOWS_AT_ONCE = 1_000
@@ -76,12 +77,11 @@ def _ended(session: Session, older_than: timedelta) -> Sequence[str]:
 
 def _workflows(client: DBOSClient, import_id: str) -> Iterator[list[str]]:
     """The ids of an import's ended workflows; each list is to be deleted before the next."""
-    while found := client.list_workflows(
+    while found := find_workflows(
+        client,
         workflow_id_prefix=f"{import_id}.",
         status=ENDED,
         limit=WORKFLOWS_AT_ONCE,
-        load_input=False,
-        load_output=False,
     ):
         yield [status.workflow_id for status in found]
 

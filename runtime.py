@@ -25,6 +25,7 @@ from imports import Import, Totals
 from liveness import Presence
 from pages import CHUNK_WORKFLOW
 from settings import CHUNK_POLLING_SECONDS, TAKEOVER_POLLING_SECONDS
+from workflows import ACTIVE, find_workflows
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +81,7 @@ def working(concurrency: int | None) -> Iterator[Database]:
 
 def is_under_way(client: DBOSClient, this: Import) -> bool:
     """Whether a workflow of an import's newest attempt has yet to end, wherever it runs."""
-    under_way = client.list_workflows(
-        workflow_id_prefix=this.workflow_id,
-        status=["ENQUEUED", "PENDING", "DELAYED"],
-        limit=1,
-        load_input=False,
-        load_output=False,
-    )
+    under_way = find_workflows(client, workflow_id_prefix=this.workflow_id, status=ACTIVE, limit=1)
     return bool(under_way)
 
 
@@ -100,12 +95,8 @@ def cancel(ours: Database, this: Import) -> Totals | None:
     if not transaction("cancel_import", imports.mark_cancelled, this.id):
         return None
     ours.client.cancel_workflow(this.workflow_id)
-    while chunks := ours.client.list_workflows(
-        workflow_id_prefix=f"{this.workflow_id}.",
-        status=["ENQUEUED", "PENDING", "DELAYED"],
-        limit=1_000,
-        load_input=False,
-        load_output=False,
+    while chunks := find_workflows(
+        ours.client, workflow_id_prefix=f"{this.workflow_id}.", status=ACTIVE, limit=1_000
     ):
         ours.client.cancel_workflows([status.workflow_id for status in chunks])
     give_up_at = time.monotonic() + STOP_SECONDS
@@ -196,12 +187,11 @@ def _finish_chunks(ours: Database) -> None:
 
 
 def _has_chunks_in_hand(ours: Database) -> bool:
-    in_hand = ours.client.list_workflows(
+    in_hand = find_workflows(
+        ours.client,
         executor_id=ours.executor_id,
         status="PENDING",
         name=CHUNK_WORKFLOW,
         limit=1,
-        load_input=False,
-        load_output=False,
     )
     return bool(in_hand)
