@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from dbos import DBOS, WorkflowStatus
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, Integer, cast, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -270,11 +270,13 @@ def _resume(workflows: Sequence[WorkflowStatus], queue: str) -> None:
 
 
 def _is_poisonous(status: WorkflowStatus, dead: str) -> bool:
-    """Counts the takeover; true when the chunk has now cost its third worker."""
+    """Counts the worker's death; true when the chunk has now cost its third one."""
     attributes = status.attributes or {}
     import_id, chunk = attributes["import"], attributes["chunk"]
     with _traced(status), telemetry.working_on(import_id, chunk):
-        takeovers = transaction("count_takeover", _count_takeover, import_id, chunk)
+        # A worker that was only frozen may take the chunk again, and die of it.
+        death = f"{dead} {status.dequeued_at}"
+        takeovers = transaction("count_takeover", _count_takeover, import_id, chunk, death)
         telemetry.event("takeover", **{"takeover.from": dead, "takeover.count": takeovers})
         log.warning("taking chunk %s over from %s, which is dead", chunk, dead)
         if takeovers < MAX_TAKEOVERS:
@@ -287,11 +289,15 @@ def _is_poisonous(status: WorkflowStatus, dead: str) -> bool:
     return True
 
 
-def _count_takeover(session: Session, import_id: str, chunk: int) -> int:
+def _count_takeover(session: Session, import_id: str, chunk: int, death: str) -> int:
+    """Counts a death once, however often it is noticed: whoever counted it may have died before
+    the chunk was back on its queue.
+    """
+    is_new = Chunks.last_death.is_distinct_from(death)
     takeovers = session.scalar(
         update(Chunks)
         .where(Chunks.import_id == import_id, Chunks.chunk == chunk, Chunks.loaded_at.is_(None))
-        .values(takeovers=Chunks.takeovers + 1)
+        .values(takeovers=Chunks.takeovers + cast(is_new, Integer), last_death=death)
         .returning(Chunks.takeovers)
     )
     return int(takeovers or 0)

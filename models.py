@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration: what a database must be at for this code to work on it."""
 
 
@@ -168,6 +168,9 @@ class Chunks(Base):
     block_length: Mapped[int] = mapped_column(comment="Of its block, bytes")
     takeovers: Mapped[int] = mapped_column(
         server_default=text("0"), comment="How often the worker that had it died"
+    )
+    last_death: Mapped[str | None] = mapped_column(
+        comment="The one counted last: of which worker, and when that had taken the chunk"
     )
     imported: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     updated: Mapped[int] = mapped_column(Integer, server_default=text("0"))

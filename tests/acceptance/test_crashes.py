@@ -13,6 +13,8 @@ from tests.support.exactly_once import (
     SMALL_CHUNKS,
     UsersFile,
     assert_exactly_once,
+    has_ended,
+    is_blocked,
     is_complete,
     loaded_chunks,
     work_in_hand,
@@ -24,7 +26,7 @@ from tests.support.waiting import until
 INTERRUPTED = 130
 
 HELD = 4711
-"""Key of the advisory lock that holds a workflow's end up."""
+"""Key of the advisory lock that holds a workflow up."""
 
 MOMENTS = {
     "the import is known": "SELECT 1 FROM imports",
@@ -69,7 +71,7 @@ def test_killed_between_its_last_commit_and_the_end_of_its_workflow(
     importer: Importer, sql: Sql, tmp_path: Path
 ) -> None:
     file = write_users(tmp_path, 25)
-    with workflows_that_cannot_end(sql, "import_users"):
+    with workflows_that_cannot_become(sql, "import_users", "SUCCESS"):
         running = start(importer, file)
         until(lambda: is_complete(sql), "the import has committed")
         kill_with_its_sessions(sql, running)
@@ -86,13 +88,37 @@ def test_a_worker_killed_between_a_chunks_commit_and_the_end_of_its_workflow(
     file = write_users(tmp_path, 50)
     worker = importer.spawn("worker", "--concurrency", "1")
     worker.wait_for("is ready")
-    with workflows_that_cannot_end(sql, "import_chunk"):
+    with workflows_that_cannot_become(sql, "import_chunk", "SUCCESS"):
         starter = start(importer, file)
         until(lambda: loaded_chunks(sql) == 2, "each process has loaded a chunk")
         assert work_in_hand(sql, worker)
         kill_with_its_sessions(sql, worker)
 
     assert starter.wait().status == 3
+    assert_exactly_once(sql, file)
+
+
+def test_a_death_counts_once_though_whoever_counted_it_died_too(
+    importer: Importer, sql: Sql, tmp_path: Path
+) -> None:
+    file = write_users(tmp_path, 25)
+    with psycopg.connect(sql.url) as blocker:
+        blocker.execute("LOCK TABLE random_users IN EXCLUSIVE MODE")
+        starter = start(importer, file)
+        until(lambda: is_blocked(sql, starter), "the starter has the chunk in hand")
+        with workflows_that_cannot_become(sql, "import_chunk", "ENQUEUED"):
+            starter.kill()
+            rescuer = importer.spawn("worker")
+            until(lambda: sql.value("SELECT takeovers FROM chunks") == 1, "the death is counted")
+            kill_with_its_sessions(sql, rescuer)
+        importer.spawn("worker")
+        until(
+            lambda: sql(f"{MOMENTS['a chunk is in hand']} AND queue_name = 'suspect_chunks'"),
+            "the chunk is in hand again",
+        )
+
+    until(lambda: has_ended(sql), "the import is complete", 60)
+    assert sql.value("SELECT takeovers FROM chunks") == 1
     assert_exactly_once(sql, file)
 
 
@@ -106,8 +132,8 @@ def kill_with_its_sessions(sql: Sql, process: Process) -> None:
 
 
 @contextmanager
-def workflows_that_cannot_end(sql: Sql, name: str) -> Iterator[None]:
-    """Holds up what writes that a workflow of this name has ended."""
+def workflows_that_cannot_become(sql: Sql, name: str, status: str) -> Iterator[None]:
+    """Holds up what changes the status of a workflow of this name to this one."""
     sql(
         f"""
         CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -116,7 +142,7 @@ def workflows_that_cannot_end(sql: Sql, name: str) -> Iterator[None]:
     )
     sql(
         "CREATE TRIGGER hold_up BEFORE UPDATE ON dbos.workflow_status FOR EACH ROW "
-        f"WHEN (new.name = '{name}' AND new.status = 'SUCCESS') EXECUTE FUNCTION hold_up()"
+        f"WHEN (new.name = '{name}' AND new.status = '{status}') EXECUTE FUNCTION hold_up()"
     )
     with psycopg.connect(sql.url) as holder:
         holder.execute("SELECT pg_advisory_xact_lock(%s)", [HELD])
@@ -134,7 +160,7 @@ def test_a_worker_finishes_what_a_starter_left_for_good(
 
     importer.spawn("worker").wait_for("is ready")
 
-    until(lambda: is_complete(sql), "the import is complete", 60)
+    until(lambda: has_ended(sql), "the import is complete", 60)
     assert_exactly_once(sql, file)
 
 
@@ -183,7 +209,7 @@ def test_an_import_that_was_stopped_goes_on_by_itself_where_a_worker_runs(
 
     assert stopped.status == INTERRUPTED
     assert "or by itself where a worker runs" in stopped.stderr
-    until(lambda: is_complete(sql), "the import is complete", 60)
+    until(lambda: has_ended(sql), "the import is complete", 60)
     assert_exactly_once(sql, file)
 
 

@@ -59,6 +59,12 @@ def is_complete(sql: Sql) -> bool:
     return bool(sql("SELECT 1 FROM imports WHERE state LIKE 'complete%'"))
 
 
+def has_ended(sql: Sql) -> bool:
+    """Whether the import's workflow has too, a moment after the import is complete."""
+    query = "SELECT 1 FROM dbos.workflow_status WHERE name = 'import_users' AND status = 'SUCCESS'"
+    return is_complete(sql) and bool(sql(query))
+
+
 def work_in_hand(sql: Sql, process: Process) -> list[str]:
     """Workflows that DBOS has this process down for."""
     query = "SELECT workflow_uuid FROM dbos.workflow_status WHERE status = 'PENDING'"
