@@ -42,6 +42,15 @@ CONNECT_SECONDS = 10
 IDLE_TRANSACTION_SECONDS = 60
 """A frozen process's transaction ends after it, and frees the rows that a rescuer waits for."""
 
+KEEPALIVE: dict[str, int] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's: 20 seconds after a server's machine lost its power, or its network, its connections are
+given up, whether an answer was awaited or something had yet to arrive. Linux alone takes hours."""
+
 RECONNECT_SECONDS = 1
 OUTAGE_NOTICE_SECONDS = 5
 MIGRATION_LOCK = 0x696D706F7274
@@ -211,6 +220,7 @@ def make_engine(url: URL, application_name: str, connector: Connector | None = N
         connect_args={
             "application_name": application_name,
             "connect_timeout": CONNECT_SECONDS,
+            **KEEPALIVE,
         },
     )
     if connector is not None:

@@ -17,15 +17,20 @@ from tests.support.exactly_once import (
     SMALL_CHUNKS,
     UsersFile,
     assert_exactly_once,
+    is_blocked,
     loaded_chunks,
     write_users,
 )
-from tests.support.programs import Importer
+from tests.support.network import connections, network
+from tests.support.programs import PYTHON, Importer
 from tests.support.proxy import Cut, Moment, PostgresProxy
 from tests.support.waiting import until
 
 WAITING = '"waiting": true'
 REJECTS = 3
+NOTICE_SECONDS = 30
+"""After which nobody waits for the answer of a machine without power."""
+
 BACK_SECONDS = 10
 """Within which an import goes on after an outage; the machine may be busy."""
 
@@ -101,6 +106,24 @@ def test_server_that_is_away_for_half_a_minute_is_waited_for(
     importer: Importer, sql: Sql, file: UsersFile
 ) -> None:
     go_on_after_outage(importer, sql, file, seconds_away=30)
+
+
+def test_power_cut_of_the_server_is_noticed(importer: Importer, sql: Sql, file: UsersFile) -> None:
+    with network() as between, PostgresProxy(sql.url, between.here) as proxy:
+        words = (*between.command, PYTHON, "integration.py", *import_words(file))
+        with psycopg.connect(sql.url) as blocker:
+            blocker.execute("LOCK TABLE random_users IN EXCLUSIVE MODE")
+            starter = importer.programs.spawn(*words, env={"POSTGRES_URL": proxy.url})
+            until(lambda: is_blocked(sql, starter), "the import awaits an answer")
+            between.lose_packets()
+            proxy.refuse()
+        until(lambda: not connections(starter), "it gives its connections up", NOTICE_SECONDS)
+        starter.wait_for(WAITING)
+        assert starter.is_running
+        between.deliver_packets()
+        proxy.accept()
+        assert starter.wait().status == REJECTS
+    assert_exactly_once(sql, file)
 
 
 CUTS = [

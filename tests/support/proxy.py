@@ -16,6 +16,7 @@ from sqlalchemy import make_url
 Upstream = Path | tuple[str, int]
 """Where the server listens: a Unix socket, or a host and a port."""
 
+LOOPBACK = "127.0.0.1"
 RECEIVE_BYTES = 64 * 1024
 REMEMBERED_BYTES = 256 * 1024
 """Of what a client said, to find the words of a `Cut` in."""
@@ -43,17 +44,21 @@ class Cut:
 class Proxy:
     """Listens on a free port of loopback, which it keeps when it refuses and accepts again."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, host: str = LOOPBACK) -> None:
         self.cuts = 0
         """Connections that a scripted `Cut` has cut."""
         self._upstream = upstream
-        self._address = ("127.0.0.1", 0)
+        self._address = (host, 0)
         self._listener: socket.socket | None = None
         self._script: list[Cut] = []
         self._connections: list[_Connection] = []
         self._lock = threading.Lock()
         self._forwarding = threading.Event()
         self._forwarding.set()
+
+    @property
+    def host(self) -> str:
+        return self._address[0]
 
     @property
     def port(self) -> int:
@@ -70,7 +75,7 @@ class Proxy:
     def accept(self) -> None:
         """Takes connections, from the beginning or again."""
         listener = socket.create_server(self._address, backlog=128)
-        self._address = ("127.0.0.1", listener.getsockname()[1])
+        self._address = (self.host, listener.getsockname()[1])
         self._listener = listener
         threading.Thread(target=self._serve, args=[listener], daemon=True).start()
 
@@ -132,14 +137,14 @@ class Proxy:
 class PostgresProxy(Proxy):
     """In front of a server that listens on a Unix socket; `url` is the database through it."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, host: str = LOOPBACK) -> None:
         self._database = make_url(database_url)
         folder = self._database.query["host"]
-        super().__init__(Path(str(folder)) / ".s.PGSQL.5432")
+        super().__init__(Path(str(folder)) / ".s.PGSQL.5432", host)
 
     @property
     def url(self) -> str:
-        through = self._database.set(host="127.0.0.1", port=self.port, query={})
+        through = self._database.set(host=self.host, port=self.port, query={})
         return through.render_as_string(hide_password=False)
 
 
