@@ -264,8 +264,10 @@ def test_too_many_connections_are_waited_out(importer: Importer, sql: Sql, file:
         until(lambda: loaded_chunks(sql) >= 5, "some chunks are loaded")
         sql(f"ALTER ROLE {role} CONNECTION LIMIT 1")
         sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
-        starter.wait_for("too many connections")
+        starter.wait_for(f'too many connections for role \\"{role}\\"; trying again')
         sql(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+        before = loaded_chunks(sql)
+        until(lambda: loaded_chunks(sql) > before, "the import goes on", BACK_SECONDS)
         assert starter.wait().status == REJECTS
         assert_exactly_once(sql, file)
     finally:
