@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,7 +46,7 @@ from options import (
     read_session,
 )
 from postgres import PostgresError
-from reporting import ImportNotFound
+from reporting import ImportNotFound, Progress
 from runtime import Interrupted, Stop
 from settings import ImportOptions
 from source import Source, SourceError, load
@@ -203,8 +204,6 @@ def run_import(
     view: ProgressView,
 ) -> dict[str, Any]:
     """Starts an import, goes on with it, or reports it; returns its summary."""
-    stop = Stop()
-    stop.listen()
     plan = planning.plan_import(source, options)
     bring_up_to_date()
     database.require_table(database.database().engine, source.table(), source.alembic_config)
@@ -213,6 +212,8 @@ def run_import(
     if this.state in imports.COMPLETE and not runtime.is_under_way(client, this):
         return _report_complete(this, source)
     with runtime.working(concurrency):
+        stop = Stop()
+        stop.listen()
         this = _startable(this)
         with telemetry.working_on(this.id):
             log.info("import %s %s", this.id, "begins" if is_new else "goes on")
@@ -261,6 +262,9 @@ def _watch(
     result: "Future[dict[str, Any]]", this: Import, stop: Stop, view: ProgressView
 ) -> dict[str, Any]:
     client = database.database().client
+    # In a thread: it waits for a server that is away, which a signal must not.
+    looking = ThreadPoolExecutor(1, thread_name_prefix="progress")
+    look: Future[Progress] | None = None
     with view:
         while True:
             try:
@@ -276,8 +280,11 @@ def _watch(
                     f"Stopped; import {this.id} goes on when the same command is started again, "
                     "or by itself where a worker runs."
                 )
-            if view.is_due():
-                view.show(transaction("progress", reporting.progress, client, this))
+            if look is not None and look.done():
+                view.show(look.result())
+                look = None
+            elif look is None and view.is_due():
+                look = looking.submit(transaction, "progress", reporting.progress, client, this)
 
 
 def _show_summary(summary: dict[str, Any]) -> None:
@@ -298,9 +305,9 @@ def worker(concurrency: Concurrency = None) -> None:
 
     Example: python integration.py worker --concurrency 4
     """
-    stop = Stop()
-    stop.listen()
     with runtime.working(concurrency) as ours:
+        stop = Stop()
+        stop.listen()
         log.info("worker %s is ready", ours.executor_id)
         while not stop.wait(3600):
             pass
@@ -372,6 +379,8 @@ def main(workflows: Workflows) -> None:
     completion_init()
     _log()
     telemetry.start_tracing()
+    # As SIGINT does: what a command has to finish first, it looks after itself.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = _run(sys.argv[1:] or ["import"], workflows)
     _stop_embedded_server()
     runtime.end(status)

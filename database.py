@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 import sqlalchemy
+import tenacity
 from dbos import DBOSClient, DBOSPortableJSONSerializer, SQLAlchemyDatasource
 from dbos import error as dbos_error
 from sqlalchemy import (
@@ -42,17 +43,21 @@ CONNECT_SECONDS = 10
 IDLE_TRANSACTION_SECONDS = 60
 """A frozen process's transaction ends after it, and frees the rows that a rescuer waits for."""
 
-KEEPALIVE: dict[str, int] = {
+PATIENCE: dict[str, int] = {
+    "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""libpq's: 20 seconds after a server's machine lost its power, or its network, its connections are
+"""libpq's. 20 seconds after a server's machine lost its power, or its network, its connections are
 given up, whether an answer was awaited or something had yet to arrive. Linux alone takes hours."""
 
 RECONNECT_SECONDS = 1
 OUTAGE_NOTICE_SECONDS = 5
+QUERY_CANCELED = "57014"
+"""The SQLSTATE of a statement timeout, which an outage is not."""
+
 MIGRATION_LOCK = 0x696D706F7274
 """Key of the advisory lock that lets one process at a time migrate."""
 
@@ -66,6 +71,57 @@ class DatabaseError(Exception):
 
 class NotMigrated(DatabaseError):
     """The database lacks tables that this version needs."""
+
+
+class OutageLog:
+    """Says that the server is waited for, and why, but not all the time."""
+
+    def __init__(self) -> None:
+        self._told_at = -math.inf
+
+    def tell(self, error: BaseException) -> None:
+        if time.monotonic() - self._told_at < OUTAGE_NOTICE_SECONDS:
+            return
+        self._told_at = time.monotonic()
+        log.warning(
+            "PostgreSQL: %s; trying again every %s s",
+            reason(error),
+            RECONNECT_SECONDS,
+            extra={"waiting": True},
+        )
+
+
+outages = OutageLog()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the connection is lost, or the server away or without room: none of it lasts."""
+    original = getattr(error, "orig", None) or error
+    if getattr(error, "connection_invalidated", False):
+        return True
+    # Without a code it is the driver's own: no connection, or none any more.
+    return isinstance(original, psycopg.OperationalError) and _is_of_outage(
+        original.sqlstate or "08"
+    )
+
+
+def _is_of_outage(code: str) -> bool:
+    return code[:2] in ("08", "53", "57") and code != QUERY_CANCELED
+
+
+def _is_outage_that_is_told(error: BaseException) -> bool:
+    if is_outage(error):
+        outages.tell(error)
+        return True
+    return False
+
+
+retry_after_outage = tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_outage_that_is_told),
+    wait=tenacity.wait_fixed(RECONNECT_SECONDS),
+)
+"""Runs again what an outage has undone, until it is through: for what a process does to begin, each
+of it harmless when done twice. Afterwards DBOS does the same for its steps."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +145,7 @@ def database() -> Database:
     connector.be_patient()
     serializer = DBOSPortableJSONSerializer()
     try:
-        datasource = SQLAlchemyDatasource.create(
+        datasource = retry_after_outage(SQLAlchemyDatasource.create)(
             engine.url.render_as_string(hide_password=False),
             engine=engine,
             serializer=serializer,
@@ -163,7 +219,6 @@ class Connector:
     def __init__(self) -> None:
         self._is_patient = False
         self._ending = threading.Event()
-        self._told_at = -math.inf
 
     def be_patient(self) -> None:
         self._is_patient = True
@@ -184,26 +239,14 @@ class Connector:
             except (postgres.PostgresError, psycopg.OperationalError) as error:
                 if not self._is_patient:
                     raise
-                self._tell(error)
+                outages.tell(error)
             self._ending.wait(RECONNECT_SECONDS)
 
     def tell_of_outage(self, context: ExceptionContext) -> None:
         """Says what DBOS waits for: a lost connection, a server without room."""
         code = getattr(context.original_exception, "sqlstate", None) or ""
-        is_outage = context.is_disconnect or code[:2] in ("53", "57", "08")
-        if is_outage and code != "57014":
-            self._tell(context.original_exception)
-
-    def _tell(self, error: BaseException) -> None:
-        if time.monotonic() - self._told_at < OUTAGE_NOTICE_SECONDS:
-            return
-        self._told_at = time.monotonic()
-        log.warning(
-            "PostgreSQL: %s; trying again every %s s",
-            reason(error),
-            RECONNECT_SECONDS,
-            extra={"waiting": True},
-        )
+        if context.is_disconnect or _is_of_outage(code):
+            outages.tell(context.original_exception)
 
 
 def make_engine(url: URL, application_name: str, connector: Connector | None = None) -> Engine:
@@ -219,8 +262,7 @@ def make_engine(url: URL, application_name: str, connector: Connector | None = N
         hide_parameters=True,
         connect_args={
             "application_name": application_name,
-            "connect_timeout": CONNECT_SECONDS,
-            **KEEPALIVE,
+            **PATIENCE,
         },
     )
     if connector is not None:
@@ -243,6 +285,7 @@ def check_reachable(engine: Engine) -> None:
         ) from error
 
 
+@retry_after_outage
 def is_current(engine: Engine) -> bool:
     """Whether the tables are at this code's revision."""
     with engine.connect() as connection:
@@ -258,6 +301,7 @@ def require_current(engine: Engine) -> None:
         raise NotMigrated(_not_migrated(engine.url))
 
 
+@retry_after_outage
 def require_table(engine: Engine, table: Table, alembic_config: str) -> None:
     """Raises NotMigrated with the command that makes the table."""
     if not sqlalchemy.inspect(engine).has_table(table.name, table.schema):
@@ -271,7 +315,17 @@ def migrate() -> None:
     """Makes or updates everything: DBOS's system tables, the datasource's, and ours."""
     url = database_url()
     check_reachable(make_engine(url, "migration"))
-    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    _migrate(url)
+
+
+@retry_after_outage
+def _migrate(url: URL) -> None:
+    _revive_embedded_server()
+    address = (
+        url.set(drivername="postgresql")
+        .update_query_dict({name: str(value) for name, value in PATIENCE.items()})
+        .render_as_string(hide_password=False)
+    )
     # Imported here: it costs a third of a second, and most starts find nothing to migrate.
     import alembic.command
     import alembic.config

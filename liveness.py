@@ -24,7 +24,7 @@ import loader
 import rejects
 import settings
 import telemetry
-from database import Database, database, transaction
+from database import Database, database, retry_after_outage, transaction
 from imports import Attempt
 from models import Chunks
 from pages import CHUNK_WORKFLOW
@@ -66,7 +66,7 @@ class Presence:
         self._absences = Absences()
 
     def __enter__(self) -> "Presence":
-        self._connection = self._lock()
+        self._connection = retry_after_outage(self._lock)()
         return self
 
     def start(self) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
+from sqlalchemy.exc import DBAPIError
 
 import database
 import imports
 import settings
 import telemetry
-from database import Database, NotMigrated, transaction
+from database import Database, NotMigrated, retry_after_outage, transaction
 from imports import Import, Totals
 from liveness import Presence
 from pages import CHUNK_WORKFLOW
@@ -133,6 +134,7 @@ def end(status: int) -> None:
     os._exit(status)
 
 
+@retry_after_outage
 def _register_queues(client: DBOSClient, concurrency: int | None) -> None:
     """Before launch: DBOS looks for new queues only once a second."""
     queues = (
@@ -149,6 +151,7 @@ def _register_queues(client: DBOSClient, concurrency: int | None) -> None:
         )
 
 
+@retry_after_outage
 def _launch(ours: Database) -> None:
     config: DBOSConfig = {
         "name": settings.APPLICATION_NAME,
@@ -169,6 +172,10 @@ def _launch(ours: Database) -> None:
         DBOS.launch()
     except dbos_error.DBOSInitializationError as error:
         raise NotMigrated(f"{error}\nRun `dbos migrate`, then this again.") from error
+    except DBAPIError:
+        # One that has tried to launch does not try again.
+        DBOS.destroy()
+        raise
 
 
 def _leave(ours: Database) -> None:

@@ -11,6 +11,7 @@ from threading import Thread
 import psycopg
 import pytest
 
+import database
 import postgres
 from tests.support.databases import Sql
 from tests.support.exactly_once import (
@@ -79,6 +80,27 @@ def test_embedded_server_that_dies_is_started_again(
     os.kill(postmaster(own_server), number)
     until(lambda: postgres.running_url(own_server) is None, "the server is gone")
     assert importer.run("status").status == 0
+
+
+def test_embedded_server_that_dies_in_a_migration_is_started_again(
+    importer: Importer, own_server: Path, file: UsersFile
+) -> None:
+    url = postgres.ensure_running(own_server)
+    # No transaction of its own: DBOS's migration would wait for that.
+    with psycopg.connect(url, autocommit=True) as blocker:
+        blocker.execute("SELECT pg_advisory_lock(%s)", [database.MIGRATION_LOCK])
+        starter = importer.spawn(*import_words(file))
+        until(lambda: waits_for_the_migration(blocker), "the import waits to migrate")
+        os.kill(postmaster(own_server), signal.SIGKILL)
+        with suppress(psycopg.OperationalError):
+            until(lambda: blocker.execute("SELECT 1") is None, "the blocker is cut off, too")
+    assert starter.wait().status == REJECTS
+    assert_exactly_once(Sql(postgres.ensure_running(own_server)), file)
+
+
+def waits_for_the_migration(connection: psycopg.Connection) -> bool:
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return connection.execute(waiting).fetchone() is not None
 
 
 def go_on_after_outage(importer: Importer, sql: Sql, file: UsersFile, seconds_away: float) -> None:

@@ -1,5 +1,6 @@
 """Processes that die, freeze, lose the network or are told to stop, with an import under way."""
 
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from tests.support.exactly_once import (
     work_in_hand,
     write_users,
 )
-from tests.support.programs import Importer, Process
+from tests.support.programs import PROJECT, Importer, Process
 from tests.support.proxy import PostgresProxy, Proxy
+from tests.support.shell import Shell
 from tests.support.waiting import until
 
 TAKEOVER_SECONDS = 15
@@ -181,6 +183,23 @@ def test_signal_ends_a_process_whose_server_is_away(
         starter.wait_for('"waiting": true')
         starter.send(signal.SIGTERM)
         assert starter.wait(STOP_SECONDS).status == INTERRUPTED
+
+
+def test_signal_ends_a_process_at_a_terminal_whose_server_is_away(
+    importer: Importer, sql: Sql, file: UsersFile
+) -> None:
+    """Its bar asks the server how far the import is, many times a second."""
+    with (
+        PostgresProxy(sql.url) as proxy,
+        Shell(PROJECT, importer.programs.environment | {"POSTGRES_URL": proxy.url}) as shell,
+    ):
+        command = shlex.join(["python", "integration.py", "import", "--input", str(file.path)])
+        shell.run(f"TERM=xterm {command} {shlex.join(SMALL_CHUNKS)} &", timeout=10)
+        until(lambda: loaded_chunks(sql) >= 5, "some chunks are loaded")
+        proxy.refuse()
+        until(lambda: "waiting" in shell.output, "it says that it waits")
+        shell.run("kill -TERM $!", timeout=10)
+        assert shell.run("wait $!", timeout=STOP_SECONDS) == INTERRUPTED
 
 
 def chunks_in_hand(sql: Sql, process: Process) -> list[str]:

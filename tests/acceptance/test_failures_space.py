@@ -5,9 +5,10 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import postgres
@@ -70,6 +71,13 @@ def test_cache_that_does_not_fit_is_left_as_it_was(
     assert sql.value("SELECT count(*) FROM random_users") == 5_000
 
 
+def has_died_of_it(sql: Sql, folder: Path) -> bool:
+    """Lets it fill another segment of its log, for which there is no space."""
+    with suppress(psycopg.OperationalError):
+        sql("SELECT pg_logical_emit_message(true, '', 'x'), pg_switch_wal()")
+    return postgres.running_url(folder) is None
+
+
 def test_full_disk_of_postgresql_is_waited_for(importer: Importer, tmp_path: Path) -> None:
     file = write_users(tmp_path)
     with small_file_system(CLUSTER_MEGABYTES) as place:
@@ -83,6 +91,7 @@ def test_full_disk_of_postgresql_is_waited_for(importer: Importer, tmp_path: Pat
             ballast = fill(place)
             starter.wait_for("No space left on device")
             assert '"waiting": true' in starter.stderr
+            until(lambda: has_died_of_it(sql, folder), "the server dies")
             assert starter.is_running
             ballast.unlink()
             assert starter.wait().status == 3

@@ -16,7 +16,7 @@ from tests.support.exactly_once import (
     loaded_chunks,
     write_users,
 )
-from tests.support.programs import Importer
+from tests.support.programs import Importer, Process
 from tests.support.users import answer_of, users
 from tests.support.waiting import until
 
@@ -25,12 +25,21 @@ def test_same_import_in_two_terminals_is_one(importer: Importer, sql: Sql, tmp_p
     file = write_users(tmp_path, 1_500, broken_every=500)
     words = ("import", "--input", file.path, *SMALL_CHUNKS, "--json")
 
-    both = [importer.spawn(*words), importer.spawn(*words)]
+    with psycopg.connect(sql.url) as blocker:
+        blocker.execute("LOCK TABLE imports IN EXCLUSIVE MODE")
+        both = [importer.spawn(*words), importer.spawn(*words)]
+        until(lambda: all(is_waiting(sql, one) for one in both), "both have found no import yet")
     results = [one.wait() for one in both]
 
     assert [one.status for one in results] == [3, 3]
     assert results[0].json()["import_id"] == results[1].json()["import_id"]
     assert_exactly_once(sql, file)
+
+
+def is_waiting(sql: Sql, process: Process) -> bool:
+    """Whether a session of this process waits for a lock of any kind."""
+    query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name"
+    return bool(sql(f"{query} LIKE %s", f"%-{process.pid}-%"))
 
 
 def test_two_imports_at_once_are_not_mixed_up(importer: Importer, sql: Sql, tmp_path: Path) -> None:

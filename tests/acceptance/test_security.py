@@ -111,7 +111,7 @@ def test_a_role_that_may_only_use_the_tables(
 
 
 def test_the_password_of_the_database_is_nowhere(
-    importer: Importer, sql: Sql, role_url: str, tmp_path: Path
+    importer: Importer, sql: Sql, role_url: str, empty_postgres_url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "users.jsonl"
     file.write_bytes(lines_of([of(1), b"{}"]))
@@ -123,9 +123,11 @@ def test_the_password_of_the_database_is_nowhere(
     said = [importer.run("import", "--input", file, "--json", env=env)]
     said += [importer.run(*one, env=env) for one in (["status", "--json"], ["errors"])]
     wrong = role_url.replace(ROLE, "nobody_such", 1)
-    said.append(importer.run("status", env={"POSTGRES_URL": wrong, "LOG_LEVEL": "DEBUG"}))
+    not_migrated = make_url(role_url).set(database=make_url(empty_postgres_url).database)
+    for url in (wrong, not_migrated.render_as_string(hide_password=False)):
+        said.append(importer.run("status", env={**env, "POSTGRES_URL": url}))
 
-    assert said[-1].status == 1
+    assert [one.status for one in said[-2:]] == [1, 1]
     assert ROLE_PASSWORD not in "\n".join(commands)
     assert ROLE_PASSWORD not in worker.stdout + worker.stderr
     assert ROLE_PASSWORD not in dump(sql)
@@ -137,7 +139,12 @@ def test_control_characters_of_records_reach_no_terminal(
     importer: Importer, sql: Sql, tmp_path: Path
 ) -> None:
     escape = b'"\\u001b[2J\\u0007\\u009b31m"'
-    records = [with_raw(of(1), "dob.date", escape), b'{"\x1b[2J": 1}', b"\x1b[2J\x07"]
+    records = [
+        with_raw(of(1), "dob.date", escape),
+        b'{"\x1b[2J": 1}',
+        b"\x1b[2J\x07",
+        b"{%s: NaN}" % escape,
+    ]
     file = tmp_path / "users.jsonl"
     file.write_bytes(lines_of(records))
 
