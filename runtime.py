@@ -189,6 +189,10 @@ def _leave(ours: Database) -> None:
 
 
 def _finish_chunks(ours: Database) -> None:
+    # What DBOS's queues were being asked for just now is in hand as well.
+    for thread in threading.enumerate():
+        if thread.name.startswith("queue-worker-"):
+            thread.join()
     while _has_chunks_in_hand(ours):
         time.sleep(LOOK_SECONDS)
 

@@ -68,7 +68,8 @@ class RoundPlan:
 
     `users` includes `rejected` records that can't go in and `repeated` ones that are in twice;
     `known` users are in the table already, with other values. With `migrates` the database is
-    empty, else its tables are there.
+    empty, else its tables are there. With `proxied` PostgreSQL is reached over TCP, and connections
+    are cut between it and the processes.
     """
 
     seed: int
@@ -85,6 +86,7 @@ class RoundPlan:
     starters: int
     workers: int
     migrates: bool
+    proxied: bool
     api_faults: tuple[str, ...]
     faults: tuple[Fault, ...]
 
@@ -113,6 +115,8 @@ def plan_round(seed: int, number: int) -> RoundPlan:
         migrates=migrates,
         api_faults=tuple(draw.sample(API_FAULTS, draw.randint(0, 2))) if origin == "api" else (),
         faults=tuple(_faults(draw, workers, migrates)),
+        # Drawn last, so that a seed's faults stay what they were before there was a proxy.
+        proxied=draw.random() < 0.4,
     )
 
 

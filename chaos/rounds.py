@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
-
 from chaos.checks import Findings, check
 from chaos.crew import Crew, Ending, environment
 from chaos.expectation import expect
@@ -56,9 +54,9 @@ class Outcome:
 
 def play(plan: RoundPlan, server: Server, folder: Path) -> Outcome:
     """Plays a round in `folder`, where the processes' logs stay."""
-    with offered(plan, folder) as workload:
+    with offered(plan, folder) as workload, server.reached(proxied=plan.proxied) as address:
         server.renew_database(workload.known, migrated=not plan.migrates)
-        variables = environment(folder, server.folder, workload.variables)
+        variables = environment(folder, server.folder, {**workload.variables, **address})
         with Crew(folder, variables) as crew:
             return _Round(plan, workload, server, crew).play()
 
@@ -123,17 +121,13 @@ class _Round:
             self._last_fault_at = time.monotonic()
 
     def _recover(self) -> None:
-        """Waits until the import is complete, everybody knows it, and nothing is left to do."""
+        """Waits until the import is complete and everybody knows it: then nothing is left to do."""
         self._until(self._is_complete, "the import is not complete")
         self._outcome.recovery_seconds = time.monotonic() - self._last_fault_at
         for starter in self._crew.starters:
             starter.due = 0.0
         self._until(lambda: all(one.done for one in self._crew.starters), "a starter did not end")
         self._until(self._nobody_sleeps, "a process sleeps")
-        if not self._nothing_is_left():
-            # As the next process that comes to work would, it finishes what the dead have left.
-            self._crew.add("worker", ["worker"])
-        self._until(self._nothing_is_left, "workflows are left PENDING or ENQUEUED")
 
     def _until(self, done: Callable[[], bool], otherwise: str) -> None:
         """Raises Hung."""
@@ -155,17 +149,6 @@ class _Round:
 
     def _nobody_sleeps(self) -> bool:
         return not any(member.is_paused for member in self._crew.members)
-
-    def _nothing_is_left(self) -> bool:
-        try:
-            with self._server.connect() as connection:
-                active = connection.execute(
-                    "SELECT FROM dbos.workflow_status "
-                    "WHERE status IN ('PENDING', 'ENQUEUED', 'DELAYED')"
-                )
-                return active.rowcount == 0
-        except psycopg.OperationalError:
-            return False
 
     def _stop(self) -> None:
         self._watch.close()

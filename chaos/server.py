@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ from chaos.expectation import earlier
 from postgres import DATABASE
 from randomuser import UserRow
 from settings import PROJECT_FOLDER
+from tests.support.proxy import PostgresProxy
 
 MIGRATED = "migrated"
 """A database with all tables and no rows, of which a round's database is a copy."""
@@ -40,10 +42,24 @@ class Server:
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("SELECT pg_reload_conf()")
         self._due: float | None = None
+        self._proxy: PostgresProxy | None = None
 
     @property
     def folder(self) -> Path:
         return self._folder
+
+    @contextmanager
+    def reached(self, *, proxied: bool) -> Iterator[Mapping[str, str]]:
+        """The variables by which a round's processes find it: through a proxy, or by its folder."""
+        if not proxied:
+            yield {}
+            return
+        with PostgresProxy(self._url) as proxy:
+            self._proxy = proxy
+            try:
+                yield {"POSTGRES_URL": proxy.url}
+            finally:
+                self._proxy = None
 
     def connect_for_check(self) -> psycopg.Connection[DictRow]:
         """With rows by the names of their columns."""
@@ -107,7 +123,11 @@ class Server:
         return True
 
     def cut_connections(self, choice: float) -> int:
-        """Cuts a part of the sessions, at least one where there are any; returns how many."""
+        """Cuts all at the proxy, of which the server is not told; without one it ends a part of its
+        sessions, at least one where there are any. Returns how many.
+        """
+        if self._proxy is not None:
+            return self._proxy.cut()
         pids = self._backends()
         chosen = pids[: 1 + int(choice * len(pids))]
         with self.connect() as connection:

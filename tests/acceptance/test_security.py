@@ -71,7 +71,7 @@ def test_the_passwords_of_users_are_nowhere(importer: Importer, sql: Sql, tmp_pa
 def test_no_table_holds_a_pickle(importer: Importer, sql: Sql, tmp_path: Path) -> None:
     file = tmp_path / "users.jsonl"
     file.write_bytes(lines_of([of(1), b"{}"]))
-    importer.run("import", "--input", file)
+    assert importer.run("import", "--input", file).status == 3
 
     columns = sql(
         "SELECT table_name, column_name FROM information_schema.columns"

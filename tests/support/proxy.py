@@ -89,12 +89,12 @@ class Proxy:
             self._listener = None
         self.cut()
 
-    def cut(self) -> None:
-        """Cuts every connection, and takes new ones."""
+    def cut(self) -> int:
+        """Cuts every connection, and takes new ones; returns how many it has cut."""
         with self._lock:
             for connection in self._connections:
                 connection.is_cut.set()
-            self._connections.clear()
+            return len(self._connections)
 
     def black_hole(self) -> None:
         """Delivers nothing more, in either direction, and closes nothing: a dead network."""
@@ -131,7 +131,12 @@ class Proxy:
             connection = _Connection(self, client)
             with self._lock:
                 self._connections.append(connection)
-            threading.Thread(target=connection.serve, args=[self._upstream], daemon=True).start()
+            threading.Thread(target=self._forward, args=[connection], daemon=True).start()
+
+    def _forward(self, connection: "_Connection") -> None:
+        connection.serve(self._upstream)
+        with self._lock:
+            self._connections.remove(connection)
 
 
 class PostgresProxy(Proxy):
