@@ -73,57 +73,6 @@ class NotMigrated(DatabaseError):
     """The database lacks tables that this version needs."""
 
 
-class OutageLog:
-    """Says that the server is waited for, and why, but not all the time."""
-
-    def __init__(self) -> None:
-        self._told_at = -math.inf
-
-    def tell(self, error: BaseException) -> None:
-        if time.monotonic() - self._told_at < OUTAGE_NOTICE_SECONDS:
-            return
-        self._told_at = time.monotonic()
-        log.warning(
-            "PostgreSQL: %s; trying again every %s s",
-            reason(error),
-            RECONNECT_SECONDS,
-            extra={"waiting": True},
-        )
-
-
-outages = OutageLog()
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether the connection is lost, or the server away or without room: none of it lasts."""
-    original = getattr(error, "orig", None) or error
-    if getattr(error, "connection_invalidated", False):
-        return True
-    # Without a code it is the driver's own: no connection, or none any more.
-    return isinstance(original, psycopg.OperationalError) and _is_of_outage(
-        original.sqlstate or "08"
-    )
-
-
-def _is_of_outage(code: str) -> bool:
-    return code[:2] in ("08", "53", "57") and code != QUERY_CANCELED
-
-
-def _is_outage_that_is_told(error: BaseException) -> bool:
-    if is_outage(error):
-        outages.tell(error)
-        return True
-    return False
-
-
-retry_after_outage = tenacity.retry(
-    retry=tenacity.retry_if_exception(_is_outage_that_is_told),
-    wait=tenacity.wait_fixed(RECONNECT_SECONDS),
-)
-"""Runs again what an outage has undone, until it is through: for what a process does to begin, each
-of it harmless when done twice. Afterwards DBOS does the same for its steps."""
-
-
 @dataclass(frozen=True)
 class Database:
     """What a process uses of the database, under the name by which DBOS knows the process."""
@@ -283,6 +232,57 @@ def check_reachable(engine: Engine) -> None:
             f"PostgreSQL at {url} can't be used: {reason(error)}\n"
             "Start it or mend POSTGRES_URL; unset POSTGRES_URL to use the embedded server."
         ) from error
+
+
+class OutageLog:
+    """Says that the server is waited for, and why, but not all the time."""
+
+    def __init__(self) -> None:
+        self._told_at = -math.inf
+
+    def tell(self, error: BaseException) -> None:
+        if time.monotonic() - self._told_at < OUTAGE_NOTICE_SECONDS:
+            return
+        self._told_at = time.monotonic()
+        log.warning(
+            "PostgreSQL: %s; trying again every %s s",
+            reason(error),
+            RECONNECT_SECONDS,
+            extra={"waiting": True},
+        )
+
+
+outages = OutageLog()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the connection is lost, or the server away or without room: none of it lasts."""
+    if getattr(error, "connection_invalidated", False):
+        return True
+    original = getattr(error, "orig", None) or error
+    # One without a code is the driver's own: no connection, or none any more.
+    return isinstance(original, psycopg.OperationalError) and (
+        original.sqlstate is None or _is_of_outage(original.sqlstate)
+    )
+
+
+def _is_of_outage(code: str) -> bool:
+    return code[:2] in ("08", "53", "57") and code != QUERY_CANCELED
+
+
+def _is_outage_that_is_told(error: BaseException) -> bool:
+    if is_outage(error):
+        outages.tell(error)
+        return True
+    return False
+
+
+retry_after_outage = tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_outage_that_is_told),
+    wait=tenacity.wait_fixed(RECONNECT_SECONDS),
+)
+"""Runs again what an outage has undone, until it is through: for what a process does to begin, each
+of it harmless when done twice. Afterwards DBOS does the same for its steps."""
 
 
 @retry_after_outage

@@ -107,6 +107,7 @@ def _tell(outcome: Outcome, console: Console) -> None:
     end = "not recovered" if recovered is None else f"recovered in {recovered:.1f} s"
     lines = [
         f"round {plan.number}: {outcome.users:,} users of the {plan.origin}, "
+        f"{'through a proxy, ' if plan.proxied else ''}"
         f"{plan.starters} starters, {plan.workers} workers; {hit or 'no fault'}; {end}",
         *(
             f"  {ending.member} ended by itself, {ending.status}, after {ending.seconds:.1f} s: "
