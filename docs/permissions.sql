@@ -5,7 +5,5 @@
 
 GRANT USAGE ON SCHEMA public, dbos TO :"role";
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, dbos TO :"role";
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA dbos TO :"role";
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dbos TO :"role";
 REVOKE INSERT, UPDATE, DELETE
     ON public.alembic_version, dbos.dbos_migrations, dbos.dbos_datasource_migrations FROM :"role";
