@@ -13,10 +13,11 @@ from tests.support.databases import Sql
 from tests.support.exactly_once import (
     SMALL_CHUNKS,
     assert_exactly_once,
+    is_waiting,
     loaded_chunks,
     write_users,
 )
-from tests.support.programs import Importer, Process
+from tests.support.programs import Importer
 from tests.support.users import answer_of, users
 from tests.support.waiting import until
 
@@ -34,12 +35,6 @@ def test_same_import_in_two_terminals_is_one(importer: Importer, sql: Sql, tmp_p
     assert [one.status for one in results] == [3, 3]
     assert results[0].json()["import_id"] == results[1].json()["import_id"]
     assert_exactly_once(sql, file)
-
-
-def is_waiting(sql: Sql, process: Process) -> bool:
-    """Whether a session of this process waits for a lock of any kind."""
-    query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name"
-    return bool(sql(f"{query} LIKE %s", f"%-{process.pid}-%"))
 
 
 def test_two_imports_at_once_are_not_mixed_up(importer: Importer, sql: Sql, tmp_path: Path) -> None:

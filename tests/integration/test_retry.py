@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import imports
@@ -15,6 +16,7 @@ from imports import Import
 from insertion import Counts
 from source import SourceError
 from tests.support.databases import Sql
+from tests.support.exactly_once import is_waiting
 from tests.support.programs import Importer
 from tests.support.staging import load, stage
 from tests.support.users import User, encode, lines_of, users, with_value, without
@@ -222,7 +224,10 @@ def test_from_two_terminals(db: object, importer: Importer, sql: Sql, tmp_path: 
     run(tmp_path, users(400))
     sql(HEALED)
 
-    both = [importer.spawn("retry", "--json") for _ in range(2)]
+    with psycopg.connect(sql.url) as blocker:
+        blocker.execute("LOCK TABLE random_users IN EXCLUSIVE MODE")
+        both = [importer.spawn("retry", "--json") for _ in range(2)]
+        until(lambda: all(is_waiting(sql, one) for one in both), "both have the same chunk in hand")
     results = [process.wait() for process in both]
 
     assert [result.status for result in results] == [0, 0]

@@ -75,3 +75,9 @@ def is_blocked(sql: Sql, process: Process) -> bool:
     """Whether a session of this process waits for a lock on a table."""
     query = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'relation' AND application_name LIKE"
     return bool(sql(f"{query} %s", f"%-{process.pid}-%"))
+
+
+def is_waiting(sql: Sql, process: Process) -> bool:
+    """Whether a session of this process waits for a lock of any kind."""
+    query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name"
+    return bool(sql(f"{query} LIKE %s", f"%-{process.pid}-%"))
