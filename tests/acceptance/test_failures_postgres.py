@@ -108,7 +108,7 @@ def go_on_after_outage(importer: Importer, sql: Sql, file: UsersFile, seconds_aw
         starter = importer.spawn(*import_words(file), env={"POSTGRES_URL": proxy.url})
         until(lambda: loaded_chunks(sql) >= 5, "some chunks are loaded")
         proxy.refuse()
-        starter.wait_for("Connection refused", seconds_away + 30)
+        starter.wait_for("accepting TCP/IP connections?; trying again", seconds_away + 30)
         with suppress(AssertionError):
             starter.wait(seconds_away)
         assert starter.is_running
