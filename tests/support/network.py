@@ -8,7 +8,7 @@ import os
 import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,20 +56,27 @@ def network() -> Iterator[Network]:
         f"test-{os.getpid()}", f"{prefix}.{number % 256 + 1}", f"{prefix}.{number % 256 + 2}"
     )
     try:
-        _ip("netns", "add", made.name)
-    except (OSError, subprocess.CalledProcessError) as error:
-        reason = f"DID NOT RUN: no network namespace can be made: {error}"
-        warnings.warn(reason, stacklevel=2)
-        pytest.skip(reason)
-    try:
-        _ip("link", "add", made.name, "type", "veth", "peer", "name", CARD, "netns", made.name)
-        _ip("addr", "add", f"{made.here}/30", "dev", made.name)
-        _ip("link", "set", made.name, "up")
-        _ip("-n", made.name, "addr", "add", f"{made.there}/30", "dev", CARD)
-        _ip("-n", made.name, "link", "set", CARD, "up")
+        try:
+            _make(made)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", None) or error
+            reason = f"DID NOT RUN: no network can be made: {said}".strip()
+            warnings.warn(reason, stacklevel=2)
+            pytest.skip(reason)
         yield made
     finally:
-        _ip("netns", "del", made.name)  # and with it both cards
+        with suppress(OSError, subprocess.CalledProcessError):
+            _ip("netns", "del", made.name)  # and with it both cards
+
+
+def _make(network: Network) -> None:
+    name = network.name
+    _ip("netns", "add", name)
+    _ip("link", "add", name, "type", "veth", "peer", "name", CARD, "netns", name)
+    _ip("addr", "add", f"{network.here}/30", "dev", name)
+    _ip("link", "set", name, "up")
+    _ip("-n", name, "addr", "add", f"{network.there}/30", "dev", CARD)
+    _ip("-n", name, "link", "set", CARD, "up")
 
 
 def connections(process: Process) -> list[str]:
@@ -79,4 +86,4 @@ def connections(process: Process) -> list[str]:
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
