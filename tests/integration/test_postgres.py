@@ -20,8 +20,11 @@ import psycopg
 import pytest
 
 import postgres
+from postgres.address import socket_folder
+from postgres.locks import Patience, locked
+from postgres.programs import program_folder
 
-ROOT = Path(postgres.__file__).parent
+ROOT = Path(postgres.__file__).parent.parent
 AS_ROOT = os.geteuid() == 0
 NOBODY = 65534
 
@@ -204,7 +207,7 @@ def test_no_network_port(folder: Path) -> None:
 
 def test_only_the_owner_gets_in(new_folder: Path) -> None:
     before = {parent: _mode(parent) for parent in new_folder.parents}
-    programs = postgres._programs()
+    programs = program_folder()
     before |= {path: _mode(path) for path in (programs, *programs.parents, *programs.iterdir())}
 
     postgres.ensure_running(new_folder)
@@ -240,7 +243,7 @@ def test_waits_for_another_process_only_so_long(folder: Path) -> None:
     postgres.ensure_running(folder)
     said: list[str] = []
     with (
-        postgres._locked(folder, postgres._Patience(1, said.append)),
+        locked(folder, Patience(1, said.append)),
         pytest.raises(postgres.PostgresError, match="Another process"),
     ):
         postgres.ensure_running(folder, timeout=3.5, on_wait=said.append)
@@ -384,7 +387,7 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
 
 def test_socket_folder_that_somebody_else_put_there_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 120) / ".postgres"
-    place = postgres._socket_folder(folder)
+    place = socket_folder(folder)
     place.mkdir()
     place.chmod(0o777)
     try:
@@ -543,7 +546,7 @@ def test_root_runs_the_server_as_the_owner_of_the_place(tmp_path: Path) -> None:
 def test_programs_that_only_root_can_reach(
     new_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    installed = postgres._programs().parent
+    installed = program_folder().parent
     package = tmp_path / "private" / installed.parent.name
     shutil.copytree(installed, package / installed.name)
     (package / "__init__.py").touch()
@@ -629,7 +632,7 @@ def test_environment_is_understood_by_psql(folder: Path) -> None:
     names = postgres.environment(postgres.ensure_running(folder))
 
     answer = subprocess.run(
-        [postgres._programs() / "psql", "-Atc", "SELECT current_database(), current_user"],
+        [program_folder() / "psql", "-Atc", "SELECT current_database(), current_user"],
         env={"PGPORT": "1"} | names,
         capture_output=True,
         text=True,
