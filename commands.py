@@ -351,7 +351,7 @@ def retry(
         which = None if import_id is None else reporting.find_import(session, import_id).id
     if mended is not None:
         replaced = transaction("mend_records", retrying.mend, mended, which)
-        print(f"{replaced:,} records replaced.", file=sys.stderr)
+        print(f"{terminal.count(replaced, 'record')} replaced.", file=sys.stderr)
     counts = retrying.retry(which)
     if as_json:
         print(json.dumps(asdict(counts)))
@@ -363,7 +363,8 @@ def retry(
     given_up = transaction("count_given_up", retrying.given_up_chunks, which)
     if given_up:
         print(
-            f"{given_up:,} chunks failed as a whole: their import command tries them again.",
+            f"Failed as a whole: {terminal.count(given_up, 'chunk')}; "
+            "the import command tries them again.",
             file=sys.stderr,
         )
     raise typer.Exit(REJECTS if counts.rejected else 0)

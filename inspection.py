@@ -1,6 +1,8 @@
 """The commands that only look: at a file, at imports, at what was rejected."""
 
 import json
+import sys
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -112,8 +114,8 @@ def report_(
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--output") from None
     print(file)
-    if open_:
-        typer.launch(str(file.absolute()))
+    if open_ and not webbrowser.open(file.absolute().as_uri()):
+        print(f"No browser was found here: open {file.absolute()} yourself.", file=sys.stderr)
 
 
 def _show_reasons(reasons: Sequence[Reason], as_json: bool) -> None:

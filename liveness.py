@@ -13,9 +13,28 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from dbos import DBOS, WorkflowStatus
-from sqlalchemy import Connection, Integer, cast, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    ScalarSelect,
+    Text,
+    and_,
+    case,
+    cast,
+    column,
+    exists,
+    func,
+    literal_column,
+    select,
+    table,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, OID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -48,6 +67,20 @@ ENDED_CHUNKS_SECONDS = 2
 MAX_TAKEOVERS = 3
 LOCK_CLASS = 0x64626F73
 """Keeps these locks apart from other advisory locks of the database."""
+TWO_KEYS = 2
+"""How pg_locks marks an advisory lock that has a class and a number."""
+
+PG_LOCKS = table(
+    "pg_locks",
+    column("classid"),
+    column("objid"),
+    column("objsubid"),
+    column("database"),
+    column("granted"),
+    column("pid"),
+)
+PG_STAT_ACTIVITY = table("pg_stat_activity", column("pid"), column("backend_start"))
+PG_DATABASE = table("pg_database", column("oid"), column("datname"))
 
 
 class Presence:
@@ -152,6 +185,42 @@ class Absences:
         self._since = {name: at for name, at in self._since.items() if name in executor_ids}
 
 
+def living_since() -> ScalarSelect[Any]:
+    """In SQL: since when at least one process lives; null where none does.
+
+    A role that may not see the sessions of others learns only that one does.
+    """
+    began = func.coalesce(
+        func.min(PG_STAT_ACTIVITY.c.backend_start), literal_column("'-infinity'::timestamptz")
+    )
+    return (
+        select(case((func.count() > 0, began)))
+        .select_from(PG_LOCKS)
+        .join(PG_STAT_ACTIVITY, PG_STAT_ACTIVITY.c.pid == PG_LOCKS.c.pid)
+        .where(_is_presence())
+        .scalar_subquery()
+    )
+
+
+def living(session: Session, executor_ids: Collection[str]) -> set[str]:
+    """Those of them whose processes live."""
+    name = func.unnest(cast(list(executor_ids), ARRAY(Text))).column_valued("name")
+    is_theirs = PG_LOCKS.c.objid == cast(func.hashtext(name), OID)
+    query = select(name).where(exists().where(_is_presence(), is_theirs))
+    return set(session.scalars(query)) if executor_ids else set()
+
+
+def _is_presence() -> ColumnElement[bool]:
+    """Whether a row of pg_locks is the lock of a living process, of this database."""
+    here = select(PG_DATABASE.c.oid).where(PG_DATABASE.c.datname == func.current_database())
+    return and_(
+        PG_LOCKS.c.classid == LOCK_CLASS,
+        PG_LOCKS.c.objsubid == TWO_KEYS,
+        PG_LOCKS.c.database == here.scalar_subquery(),
+        PG_LOCKS.c.granted,
+    )
+
+
 def await_chunks(this: Attempt) -> None:
     """Returns when each chunk is loaded or given up, whoever has it, or the import is cancelled."""
     look_for_ended_at = time.monotonic() + ENDED_CHUNKS_SECONDS
@@ -229,7 +298,7 @@ def _take_over(connection: Connection, dead: str) -> None:
     left = find_workflows(database().client, executor_id=dead, status="PENDING")
     if not left:
         return
-    log.warning("taking over %s workflows of %s, which is dead", len(left), dead)
+    log.warning("taking over the work of %s, which is dead", dead)
     # Its open transactions hold the chunks' rows, in which takeovers are counted.
     _end_sessions(connection, dead)
     chunks = [status for status in left if status.name == CHUNK_WORKFLOW]

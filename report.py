@@ -38,6 +38,8 @@ def render(session: Session, this: Import) -> str:
     template = _environment().get_template("report.html")
     return template.render(
         now=now,
+        next_for_stalled=reporting.NEXT_FOR_STALLED,
+        worker_command=reporting.WORKER_COMMAND,
         numbers=_numbers(now),
         work=work,
         workers=reporting.workers(session, this.id),

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dbos import DBOSClient
 from sqlalchemy import (
     ColumnElement,
     Executable,
     RowMapping,
+    ScalarSelect,
     SQLColumnExpression,
     Text,
     case,
@@ -21,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 import imports
+import liveness
 from imports import Import
 from models import Base, Chunks, Errors, Imports
 from pages import CHUNK_WORKFLOW
@@ -29,6 +31,12 @@ from views import errors_by_reason, import_totals
 from workflows import find_workflows
 
 R = TypeVar("R")
+
+State = imports.State | Literal["stalled"]
+"""`stalled` is how an import is shown that is `running` while no process lives to work on it."""
+
+NEXT_FOR_STALLED = "start its import command again, or a worker"
+WORKER_COMMAND = "python integration.py worker"
 
 MAX_IMPORTS = 50
 """Shown by `status`, the newest."""
@@ -39,12 +47,15 @@ MAX_CATEGORIES = 30
 
 @dataclass(frozen=True)
 class Standing:
-    """How an import stands, by what its chunks have committed: a row of `import_totals`."""
+    """How an import stands, by what its chunks have committed: a row of `import_totals`.
+
+    `users_per_second` of an import under way is that since its processes live.
+    """
 
     import_id: str
     source: str
     origin: str | None
-    state: imports.State
+    state: State
     reason: str | None
     attempt: int
     started_at: datetime
@@ -84,10 +95,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Progress:
-    """An import under way, with the processes that have its chunks in hand, one for each chunk."""
+    """An import under way, with the processes that have its chunks in hand, one for each chunk.
+
+    `dead` are processes that ended with work of this import in hand, which nobody has taken over.
+    """
 
     standing: Standing
     busy: Sequence[str]
+    dead: Sequence[str]
 
     @property
     def running(self) -> int:
@@ -171,19 +186,17 @@ def standings(session: Session) -> list[Standing]:
 
 
 def progress(session: Session, client: DBOSClient, this: Import) -> Progress:
-    now = standing(session, this.id)
-    return Progress(now, busy(client, this) if now.chunks else [])
-
-
-def busy(client: DBOSClient, this: Import) -> list[str]:
-    """The process of each chunk that is in hand, as DBOS knows it."""
     in_hand = find_workflows(
-        client,
-        workflow_id_prefix=f"{this.workflow_id}.",
-        status="PENDING",
-        name=CHUNK_WORKFLOW,
+        client, workflow_id_prefix=this.workflow_id, status="PENDING"
     )
-    return [status.executor_id for status in in_hand if status.executor_id]
+    holders = {status.executor_id for status in in_hand if status.executor_id}
+    alive = liveness.living(session, holders)
+    busy = [
+        status.executor_id
+        for status in in_hand
+        if status.name == CHUNK_WORKFLOW and status.executor_id in alive
+    ]
+    return Progress(standing(session, this.id), busy, sorted(holders - alive))
 
 
 def workers(session: Session, import_id: str) -> list[Work]:
@@ -238,6 +251,7 @@ def details(progress: Progress, workers: Sequence[Work]) -> dict[str, Any]:
         "running_chunks": progress.running,
         "waiting_chunks": progress.waiting,
         "next_page": progress.standing.next_page,
+        "dead_processes": list(progress.dead),
         "by_worker": [asdict(work) for work in workers],
     }
 
@@ -249,9 +263,13 @@ def find_import(session: Session, prefix: str | None) -> Import:
         query = query.where(Imports.id.startswith(prefix, autoescape=True))
     ids = session.scalars(query).all()
     if not ids:
-        raise ImportNotFound(f"no import begins with {prefix}" if prefix else "no import yet")
+        raise ImportNotFound(
+            f"No import begins with {prefix}: `python integration.py status` lists them."
+            if prefix
+            else "No import yet: python integration.py import"
+        )
     if prefix is not None and len(ids) > 1:
-        raise ImportNotFound(f"several imports begin with {prefix}: give more of the id")
+        raise ImportNotFound(f"Several imports begin with {prefix}: give more of the id.")
     return imports.get(session, ids[0])
 
 
@@ -363,8 +381,33 @@ def _all(session: Session, query: Executable, kind: Callable[..., R]) -> list[R]
 
 
 def _standings(session: Session, which: ColumnElement[bool]) -> list[Standing]:
-    query = select(import_totals).where(which).order_by(import_totals.c.started_at.desc())
+    totals = import_totals.c
+    since = liveness.living_since()
+    is_running = totals.state == "running"
+    query = (
+        select(
+            *(column for column in totals if column.name not in ("state", "users_per_second")),
+            case((is_running & since.is_(None), "stalled"), else_=totals.state).label("state"),
+            case((is_running, _speed_since(since)), else_=totals.users_per_second).label(
+                "users_per_second"
+            ),
+        )
+        .where(which)
+        .order_by(totals.started_at.desc())
+    )
     return [_standing(row) for row in session.execute(query).mappings()]
+
+
+def _speed_since(since: ScalarSelect[Any]) -> ScalarSelect[Any]:
+    """Users a second of the newest attempt, the time left out in which nobody could work on it."""
+    begin = func.greatest(import_totals.c.resumed_at, since)
+    seconds = func.extract("epoch", func.max(Chunks.loaded_at) - begin)
+    return (
+        select(func.round(func.sum(Chunks.users) / func.nullif(seconds, 0)))
+        .where(Chunks.import_id == import_totals.c.import_id, Chunks.loaded_at >= begin)
+        .correlate(import_totals)
+        .scalar_subquery()
+    )
 
 
 def _standing(row: RowMapping) -> Standing:

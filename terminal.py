@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from reporting import Progress, Reason, Standing, Work
+from reporting import NEXT_FOR_STALLED, WORKER_COMMAND, Progress, Reason, Standing, Work
 
 log = logging.getLogger(__name__)
 
@@ -190,19 +190,20 @@ class _TwoLines(Bar):
 
 class _Done(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.completed:,.0f} of {task.total or 0:,.0f} users")
+        return Text(f"{task.completed:,.0f} of {task.total:,.0f} users" if task.total else "")
 
 
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         standing: Standing | None = task.fields["standing"]
-        return Text(f"{standing.users_per_second if standing else 0:,} users/s")
+        return Text(f"{standing.users_per_second:,} users/s" if standing else "")
 
 
 class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         standing: Standing | None = task.fields["standing"]
-        return Text(f"{duration(standing.seconds_left if standing else None)} left")
+        left = standing.seconds_left if standing else None
+        return Text("" if left is None else f"{duration(left)} left")
 
 
 def json_line(value: object) -> str:
@@ -228,6 +229,12 @@ def duration(seconds: float | None) -> str:
     return str(timedelta(seconds=round(seconds))).removeprefix("0:")
 
 
+def count(number: int, what: str) -> str:
+    """With its noun, which is one of many, or of one."""
+    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{ending}"
+
+
 def show_summary(console: Console, summary: dict[str, Any], reasons: Sequence[Reason]) -> None:
     """What an import has come to, why users were rejected, and what to type next."""
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
@@ -243,6 +250,7 @@ def show_summary(console: Console, summary: dict[str, Any], reasons: Sequence[Re
     console.print(table)
     if reasons:
         show_reasons(console, reasons)
+        console.print()
     console.print(Text(f"Next: {next_command(summary['import_id'], summary['status'])}"))
 
 
@@ -265,7 +273,7 @@ def show_imports(console: Console, found: Sequence[Standing]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("import", no_wrap=True)
     table.add_column("state", min_width=8)
-    table.add_column("when", width=None if console.width >= WIDE else len("12-31"))
+    table.add_column("when", no_wrap=True)
     numbers = ["users", "imported", *["updated"] * has_updated, "skipped", "rejected", "users/s"]
     for name in (*numbers, *["left"] * is_running, "workers"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -273,7 +281,7 @@ def show_imports(console: Console, found: Sequence[Standing]) -> None:
         table.add_row(
             one.import_id[:SHOWN_ID],
             _words(one.state),
-            f"{one.started_at.astimezone():%m-%d %H:%M}",
+            _when(one.started_at.astimezone(), is_wide=console.width >= WIDE),
             f"{one.users:,}",
             f"{one.imported:,}",
             *[f"{one.updated:,}"] * has_updated,
@@ -284,6 +292,8 @@ def show_imports(console: Console, found: Sequence[Standing]) -> None:
             str(one.workers),
         )
     console.print(table)
+    if stalled := [one for one in found if one.state == "stalled"]:
+        console.print(_next_for_stalled(stalled))
 
 
 def show_import(console: Console, progress: Progress, workers: Sequence[Work]) -> None:
@@ -295,6 +305,8 @@ def show_import(console: Console, progress: Progress, workers: Sequence[Work]) -
     console.print(f"Import {now.import_id}: {_words(now.state)}", highlight=False)
     if now.reason:
         console.print(Text(escape(now.reason)))
+    if now.state == "stalled":
+        console.print(_next_for_stalled([now]))
     console.print(table)
     if workers:
         console.print(_worker_table(workers, progress.busy))
@@ -351,6 +363,8 @@ def _details(progress: Progress) -> Iterator[tuple[str, str]]:
         f"{progress.waiting:,} waiting, {now.failed_chunks:,} given up",
     )
     yield "takeovers", str(now.takeovers)
+    if progress.dead:
+        yield "died", escape(", ".join(progress.dead))
 
 
 def _worker_table(workers: Sequence[Work], busy: Sequence[str]) -> Table:
@@ -374,10 +388,12 @@ def _detail(progress: Progress) -> str:
     parts = [
         f"{now.rejected:,} rejected",
         f"chunks: {progress.running:,} running, {progress.waiting:,} waiting",
-        f"{_count(max(now.workers, len(set(progress.busy))), 'worker')}",
+        f"{count(max(now.workers, len(set(progress.busy))), 'worker')}",
     ]
     if now.next_page is not None:
         parts.append(f"getting page {now.next_page:,}")
+    if progress.dead:
+        parts.append(f"taking over from {count(len(progress.dead), 'dead process')}")
     return " · ".join(parts)
 
 
@@ -386,8 +402,20 @@ def _example(reason: Reason) -> str:
     return f"position {reason.example_position:,}{user}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def _next_for_stalled(found: Sequence[Standing]) -> Text:
+    which = ", ".join(one.import_id[:SHOWN_ID] for one in found)
+    return Text(f"No process works on {which}: {NEXT_FOR_STALLED}:\n{WORKER_COMMAND}")
+
+
+def _when(moment: datetime, is_wide: bool) -> str:
+    """In a narrow table today's as the time, others as the day: its lines stay lines."""
+    if is_wide:
+        return f"{moment:%m-%d %H:%M}"
+    return (
+        f"{moment:%H:%M}"
+        if moment.date() == datetime.now(moment.tzinfo).date()
+        else f"{moment:%m-%d}"
+    )
 
 
 def _words(state: str) -> str:

@@ -16,8 +16,8 @@ import imports
 import pages
 import reporting
 import terminal
+from liveness import Presence
 from randomuser import SOURCE
-from source import Page
 from tests.support.databases import Sql
 from tests.support.programs import PROJECT, Importer
 
@@ -82,15 +82,9 @@ def test_status_and_errors_tell_what_became_of_an_import(
 def test_numbers_of_an_import_under_way_come_from_its_chunks(
     db: database.Database, sql: Sql
 ) -> None:
-    plan = imports.Plan(
-        request="test", source="randomuser", path="users.jsonl", batch_size=10, chunk_size=50
-    )
-    with Session(db.engine) as session, session.begin():
-        this = imports.find_or_create(session, plan, again=False)[0]
-    records = SOURCE.split(USERS.read_bytes())
-    stage(this, Page(records, None, b""))
+    this = staged_import(db)
     sql("UPDATE chunks SET imported = 50, executor_id = 'a', loaded_at = now() WHERE chunk = 1")
-    with Session(db.engine) as session:
+    with Presence(db), Session(db.engine) as session:
         progress = reporting.progress(session, db.client, this)
 
     assert (progress.standing.done, progress.standing.wanted) == (50, 200)
@@ -98,8 +92,44 @@ def test_numbers_of_an_import_under_way_come_from_its_chunks(
     assert progress.standing.seconds_left is not None
 
 
-def stage(this: imports.Import, page: Page) -> None:
-    database.transaction("stage", pages._stage, SOURCE, this, 1, None, page.records)
+def test_time_in_which_nobody_could_work_does_not_count_for_the_speed(
+    db: database.Database, sql: Sql
+) -> None:
+    this = staged_import(db)
+    sql("UPDATE imports SET resumed_at = now() - interval '1 hour'")
+    with Presence(db), Session(db.engine) as session:
+        sql("UPDATE chunks SET executor_id = 'a', loaded_at = clock_timestamp() WHERE chunk = 1")
+        standing = reporting.standing(session, this.id)
+
+    assert standing.seconds > 3_000
+    assert standing.users_per_second > 0
+
+
+@pytest.mark.parametrize("state", ["running", "complete"])
+def test_only_an_import_that_should_be_worked_on_is_stalled_when_nobody_lives(
+    db: database.Database, sql: Sql, state: str
+) -> None:
+    this = staged_import(db)
+    sql("UPDATE imports SET state = %s", state)
+    states = []
+    with Session(db.engine) as session:
+        with Presence(db):
+            states.append(reporting.standing(session, this.id).state)
+        states.append(reporting.standing(session, this.id).state)
+
+    assert states == ([state, "stalled"] if state == "running" else [state, state])
+
+
+def staged_import(db: database.Database) -> imports.Import:
+    """Of 200 users, in four chunks, on which nobody works."""
+    plan = imports.Plan(
+        request="test", source="randomuser", path="users.jsonl", batch_size=10, chunk_size=50
+    )
+    with Session(db.engine) as session, session.begin():
+        this = imports.find_or_create(session, plan, again=False)[0]
+    records = SOURCE.split(USERS.read_bytes())
+    database.transaction("stage", pages._stage, SOURCE, this, 1, None, records)
+    return this
 
 
 def test_what_is_redirected_is_json_without_escape_codes(importer: Importer, rejects: Path) -> None:
@@ -132,7 +162,7 @@ def test_tables_fit_the_terminal(db: database.Database, width: int) -> None:
     with Session(db.engine) as session, session.begin():
         plan = imports.Plan(request="test", source="randomuser", batch_size=10, chunk_size=500)
         imports.find_or_create(session, plan, again=False)
-    with Session(db.engine) as session:
+    with Presence(db), Session(db.engine) as session:
         found = reporting.standings(session)
     console = Console(width=width, record=True, file=io.StringIO())
     terminal.show_imports(console, found)
