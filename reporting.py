@@ -388,9 +388,10 @@ def _standings(session: Session, which: ColumnElement[bool]) -> list[Standing]:
         select(
             *(column for column in totals if column.name not in ("state", "users_per_second")),
             case((is_running & since.is_(None), "stalled"), else_=totals.state).label("state"),
-            case((is_running, _speed_since(since)), else_=totals.users_per_second).label(
-                "users_per_second"
-            ),
+            case(
+                (is_running & since.is_not(None), _speed_since(since)),
+                else_=totals.users_per_second,
+            ).label("users_per_second"),
         )
         .where(which)
         .order_by(totals.started_at.desc())
@@ -399,11 +400,11 @@ def _standings(session: Session, which: ColumnElement[bool]) -> list[Standing]:
 
 
 def _speed_since(since: ScalarSelect[Any]) -> ScalarSelect[Any]:
-    """Users a second of the newest attempt, the time left out in which nobody could work on it."""
+    """Users a second of the newest attempt until now, without the time in which nobody lived."""
     begin = func.greatest(import_totals.c.resumed_at, since)
-    seconds = func.extract("epoch", func.max(Chunks.loaded_at) - begin)
+    seconds = func.extract("epoch", func.clock_timestamp() - begin)
     return (
-        select(func.round(func.sum(Chunks.users) / func.nullif(seconds, 0)))
+        select(func.round(func.sum(Chunks.users) / seconds))
         .where(Chunks.import_id == import_totals.c.import_id, Chunks.loaded_at >= begin)
         .correlate(import_totals)
         .scalar_subquery()

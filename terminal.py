@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from reporting import NEXT_FOR_STALLED, WORKER_COMMAND, Progress, Reason, Standing, Work
@@ -115,9 +115,7 @@ class ProgressBar:
             self._waits,
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            _Done(),
-            _Speed(),
-            _TimeLeft(),
+            *(column(Column(no_wrap=True)) for column in (_Done, _Speed, _TimeLeft)),
             console=console,
             expand=True,
             transient=True,
@@ -185,7 +183,7 @@ class _TwoLines(Bar):
         yield from super().get_renderables()
         wait = self._waits.text
         text, style = (self.detail, "dim") if wait is None else (wait, "yellow")
-        yield Text(text, style, no_wrap=True, overflow="ellipsis")
+        yield Text(text, style, overflow="fold")
 
 
 class _Done(ProgressColumn):
@@ -390,10 +388,10 @@ def _detail(progress: Progress) -> str:
         f"chunks: {progress.running:,} running, {progress.waiting:,} waiting",
         f"{count(max(now.workers, len(set(progress.busy))), 'worker')}",
     ]
-    if now.next_page is not None:
-        parts.append(f"getting page {now.next_page:,}")
     if progress.dead:
-        parts.append(f"taking over from {count(len(progress.dead), 'dead process')}")
+        parts.insert(0, f"taking over from {count(len(progress.dead), 'dead process')}")
+    elif now.next_page is not None:
+        parts.append(f"getting page {now.next_page:,}")
     return " · ".join(parts)
 
 

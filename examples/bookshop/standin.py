@@ -161,7 +161,14 @@ def main(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with Bookshop([make_order(number) for number in range(orders)], port) as bookshop:
+    try:
+        bookshop = Bookshop([make_order(number) for number in range(orders)], port)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{port}: {error.strerror}; name another, and BOOKSHOP_URL to match",
+            param_hint="--port",
+        ) from None
+    with bookshop:
         print(bookshop.url, flush=True)
         stopped.wait()
 

@@ -1,6 +1,7 @@
 """The documents' commands, as a newcomer types them: in order, in a fresh copy of the project."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,20 @@ NOT_RUN = {
 }
 """The only blocks that are not run, and why."""
 
+STANDIN_PORT = "8766"
+BOOKSHOP_PORT = "8765"
+"""In the documents. The tests use free ones, so that two runs on one machine don't meet."""
+
+
+@pytest.fixture
+def ports() -> dict[str, str]:
+    """Free ports by those of the documents."""
+    with socket.socket() as one, socket.socket() as other:
+        for listener in (one, other):
+            listener.bind(("127.0.0.1", 0))
+        free = [str(listener.getsockname()[1]) for listener in (one, other)]
+    return dict(zip((STANDIN_PORT, BOOKSHOP_PORT), free, strict=True))
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
@@ -48,24 +63,29 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def shell(project: Path) -> Iterator[Shell]:
+def shell(project: Path, ports: dict[str, str]) -> Iterator[Shell]:
     """A shell in the project's folder; the stand-in is the API."""
+    bookshop = f"http://127.0.0.1:{ports[BOOKSHOP_PORT]}/orders"
     makes = ("MAKE", "MFLAGS")  # These tests may be under make, the commands are not.
     inherited = {k: v for k, v in clean_environment().items() if not k.startswith(makes)}
     with (
         Standin(rate_limit=RateLimit(users=None)) as api,
-        Shell(project, inherited | {"RANDOMUSER_URL": api.url}) as started,
+        Shell(
+            project, inherited | {"RANDOMUSER_URL": api.url, "BOOKSHOP_URL": bookshop}
+        ) as started,
     ):
         yield started
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("document", WITH_COMMANDS, ids=lambda path: path.name)
-def test_commands_print_what_the_document_says(document: Path, shell: Shell) -> None:
+def test_commands_print_what_the_document_says(
+    document: Path, shell: Shell, ports: dict[str, str]
+) -> None:
     for block in blocks(document):
         if block.language == "console" and block.reason is None:
             for command in block.commands():
-                _check(shell, command)
+                _check(shell, command.with_texts(ports))
 
 
 def test_few_blocks_are_not_run() -> None:

@@ -25,9 +25,15 @@ def main(
 
     Example: python -m tests.standin --rate-limit 0 --fault status-502:3
     """
-    api = Standin(
-        port=port, rate_limit=RateLimit(rate_limit or None, window), cached_pages=cached_pages
-    )
+    try:
+        api = Standin(
+            port=port, rate_limit=RateLimit(rate_limit or None, window), cached_pages=cached_pages
+        )
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{port}: {error.strerror}; name another, and RANDOMUSER_URL to match",
+            param_hint="--port",
+        ) from None
     for text in fault or ():
         _script(api, text)
     stopped = threading.Event()

@@ -1,7 +1,7 @@
 """The commands in the documents, with what they are said to print."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,16 @@ class Command:
         lines = map(_single_spaced, output.strip("\n").splitlines())
         text = "".join(f"{line}\n" for line in lines)
         return re.fullmatch("".join(map(_pattern, self.expected)), text) is not None
+
+    def with_texts(self, instead: Mapping[str, str]) -> "Command":
+        """The same with other texts, such as free ports for those of the document."""
+
+        def replaced(text: str) -> str:
+            for old, new in instead.items():
+                text = text.replace(old, new)
+            return text
+
+        return Command(replaced(self.text), tuple(map(replaced, self.expected)))
 
     @property
     def runs_on(self) -> bool:
