@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
+import telemetry
 from reporting import NEXT_FOR_STALLED, WORKER_COMMAND, Progress, Reason, Standing, Work
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ class ProgressBar:
 
     def show(self, progress: Progress) -> None:
         now = progress.standing
+        self._waits.import_id = now.import_id
         self._bar.detail = _detail(progress)
         self._bar.update(
             self._task, completed=now.done, total=now.wanted or None, standing=now, refresh=True
@@ -150,11 +152,14 @@ class WaitNotice(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
+        self.import_id: str | None = None
+        """What is shown: a process may have taken over others, whose waits are not this one's."""
         self._text = ""
         self._until = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not getattr(record, "waiting", False):
+        is_of_another = telemetry.IMPORT.get() not in {None, self.import_id}
+        if is_of_another or not getattr(record, "waiting", False):
             return
         seconds: float | None = getattr(record, "seconds", None)
         self._until = record.created + (seconds or WAIT_SECONDS)

@@ -15,6 +15,7 @@ import database
 import imports
 import pages
 import reporting
+import telemetry
 import terminal
 from liveness import Presence
 from randomuser import SOURCE
@@ -200,6 +201,20 @@ def test_the_newest_wait_is_shown_for_as_long_as_it_lasts() -> None:
     assert shown[0] is None
     assert re.fullmatch(r"waiting until [\d:]{8}: a\\x1b\[1m 429", shown[1] or "")
     assert shown[2] is None
+
+
+def test_a_wait_of_another_import_is_not_shown() -> None:
+    notice = terminal.WaitNotice()
+    notice.import_id = "ours"
+    logger = logging.Logger("test")
+    logger.addHandler(notice)
+    shown = []
+    for import_id in ("another", "ours"):
+        with telemetry.working_on(import_id):
+            logger.warning("429", extra={"waiting": True, "seconds": 60})
+        shown.append(notice.text is not None)
+
+    assert shown == [False, True]
 
 
 @pytest.mark.timeout(400)

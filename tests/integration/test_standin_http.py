@@ -327,3 +327,17 @@ def test_command_line_refuses_unknown_faults(fault: str) -> None:
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("standin", ["tests.standin", "examples.bookshop.standin"])
+def test_command_line_says_that_its_port_is_taken(standin: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", standin, "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert "Address already in use; name another" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -25,23 +25,26 @@ def main(
 
     Example: python -m tests.standin --rate-limit 0 --fault status-502:3
     """
-    try:
-        api = Standin(
-            port=port, rate_limit=RateLimit(rate_limit or None, window), cached_pages=cached_pages
-        )
-    except OSError as error:
-        raise typer.BadParameter(
-            f"{port}: {error.strerror}; name another, and RANDOMUSER_URL to match",
-            param_hint="--port",
-        ) from None
+    api = Standin(
+        port=port, rate_limit=RateLimit(rate_limit or None, window), cached_pages=cached_pages
+    )
     for text in fault or ():
         _script(api, text)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with api:
+    try:
+        api.start()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{port}: {error.strerror}; name another, and RANDOMUSER_URL to match",
+            param_hint="--port",
+        ) from None
+    try:
         print(api.url, flush=True)
         stopped.wait()
+    finally:
+        api.stop()
 
 
 def _script(api: Standin, text: str) -> None:
