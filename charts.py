@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import altair
@@ -66,7 +66,7 @@ class Chart:
 
 def growth(now: Standing, moments: Sequence[Moment]) -> Chart:
     totals = accumulate((moment.users for moment in moments), initial=0)
-    rows = list(zip([now.started_at, *(moment.at for moment in moments)], totals, strict=True))
+    rows = list(zip([now.started_at, *(moment.last_at for moment in moments)], totals, strict=True))
     drawing = (
         _chart(("time", "users"), rows)
         .mark_area(color="var(--good)", opacity=0.5, line={"color": "var(--good)"})
@@ -75,13 +75,11 @@ def growth(now: Standing, moments: Sequence[Moment]) -> Chart:
     return Chart("growth", "Users over time", ("time", "users"), rows, drawing)
 
 
-def speed(now: Standing, moments: Sequence[Moment]) -> Chart:
-    """What each moment has committed, over the time since the one before."""
-    starts = [now.started_at, *(moment.at for moment in moments)]
+def speed(moments: Sequence[Moment]) -> Chart:
     columns = ("from", "to", "users/s")
     rows = [
-        (start, end, round(moment.users / max((end - start).total_seconds(), 0.001)))
-        for (start, end), moment in zip(pairwise(starts), moments, strict=True)
+        (m.start, m.end, round(m.users / max((m.end - m.start).total_seconds(), 0.001)))
+        for m in moments
     ]
     drawing = (
         _chart(("from", "to", "speed"), rows)
@@ -107,7 +105,7 @@ def timeline(stretches: Sequence[Stretch], workers: Sequence[Work]) -> Chart:
             x=_time("from"),
             x2="to:T",
             y=altair.Y("worker:O", title="worker"),
-            color=altair.Color("outcome:N", title="chunks loaded", scale=scale),
+            color=altair.Color("outcome:N", title="chunks", scale=scale),
             tooltip=[f"{name}:{'T' if name in ('from', 'to') else 'N'}" for name in columns],
         )
         .properties(height=ROW_HEIGHT * max(2, len(numbers)))

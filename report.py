@@ -57,7 +57,7 @@ def _work(session: Session, now: Standing) -> list[Chart]:
     drawn = []
     spans = min(MAX_MOMENTS, max(1, now.loaded_chunks // CHUNKS_IN_MOMENT))
     if moments := reporting.moments(session, now.import_id, spans):
-        drawn += [charts.growth(now, moments), charts.speed(now, moments)]
+        drawn += [charts.growth(now, moments), charts.speed(moments)]
     if stretches := reporting.stretches(session, now.import_id, MAX_STRETCHES):
         workers = reporting.workers(session, now.import_id)
         drawn.append(charts.timeline(stretches, workers))

@@ -19,7 +19,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 import imports
 import liveness
@@ -142,11 +142,12 @@ class Reason:
 
 @dataclass(frozen=True)
 class Moment:
-    """Users loaded in a span of time that ends `seconds` after the import's first commit."""
+    """Users loaded in a span of time; `last_at` is when the last of them were."""
 
-    at: datetime
+    start: datetime
+    end: datetime
+    last_at: datetime
     users: int
-    rejected: int
 
 
 @dataclass(frozen=True)
@@ -303,12 +304,23 @@ def errors(session: Session, import_id: str | None) -> Iterator[dict[str, Any]]:
 
 def moments(session: Session, import_id: str, spans: int) -> list[Moment]:
     """Users over time, in as many spans of equal length at most; those without users left out."""
-    span = _span(Chunks.loaded_at, import_id, spans)
-    query = (
-        select(func.max(Chunks.loaded_at), func.sum(Chunks.users), func.sum(Chunks.rejected))
+    begin, end = _begin(import_id), _end(import_id)
+    span = _span(Chunks.loaded_at, import_id, spans).label("span")
+    loaded = (
+        select(span, Chunks.loaded_at, Chunks.users)
         .where(Chunks.import_id == import_id, Chunks.loaded_at.is_not(None))
-        .group_by(span)
-        .order_by(span)
+        .subquery()
+    )
+    length = (end - begin) / spans
+    query = (
+        select(
+            begin + length * loaded.c.span,
+            begin + length * (loaded.c.span + 1),
+            func.max(loaded.c.loaded_at),
+            func.sum(loaded.c.users),
+        )
+        .group_by(loaded.c.span)
+        .order_by(loaded.c.span)
     )
     return _all(session, query, Moment)
 
@@ -420,14 +432,19 @@ def _standing(row: RowMapping) -> Standing:
 
 
 def _span(moment: SQLColumnExpression[Any], import_id: str, spans: int) -> ColumnElement[Any]:
-    """The number of the span of time that a chunk ended in, of all in which the import's did."""
-    ended_at = func.coalesce(Chunks.loaded_at, Chunks.failed_at)
-    first, last = (
-        select(func.extract("epoch", end(ended_at)))
-        .where(Chunks.import_id == import_id)
-        .correlate(None)
-        .scalar_subquery()
-        for end in (func.min, func.max)
-    )
-    length = func.nullif((last - first) / spans, 0)
-    return func.coalesce(func.floor((func.extract("epoch", moment) - first) / length), 0)
+    """The number of the span of time, of as many from an import's begin to its end."""
+    begin, end = _begin(import_id), _end(import_id)
+    whole = func.nullif(func.extract("epoch", end - begin), 0)
+    number = func.floor(func.extract("epoch", moment - begin) * spans / whole)
+    return func.least(func.coalesce(number, 0), spans - 1)
+
+
+def _begin(import_id: str) -> ScalarSelect[Any]:
+    return select(Imports.started_at).where(Imports.id == import_id).scalar_subquery()
+
+
+def _end(import_id: str) -> ScalarSelect[Any]:
+    """When the last of its chunks ended."""
+    chunks = aliased(Chunks)
+    last = func.max(func.coalesce(chunks.loaded_at, chunks.failed_at))
+    return select(last).where(chunks.import_id == import_id).scalar_subquery()

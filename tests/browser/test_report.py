@@ -50,6 +50,16 @@ return [...document.querySelectorAll(texts)]
   .filter(([ratio]) => ratio < 4.5);
 """
 
+PAGE_WIDTH = 718
+"""Of A4, in CSS pixels, without the margins that Chromium leaves."""
+CHART_ENDS = """
+const right = element => element.getBoundingClientRect().right;
+const left = document.body.getBoundingClientRect().left;
+const end = element => Math.floor(right(element) - left);
+return [...document.querySelectorAll(".chart")]
+  .map(chart => [end(chart.querySelector("svg")), end(chart)]);
+"""
+
 
 def program(*names: str) -> str:
     """The first of these programs that there is; without one, the test fails."""
@@ -152,6 +162,18 @@ def test_is_readable_light_and_dark_narrow_and_wide(
         assert run(chromium, CONTRAST) == []
         for chart in chromium.find_elements(By.CSS_SELECTOR, ".chart svg"):
             assert width / 4 < chart.size["width"] <= width
+
+
+def test_a_page_holds_every_chart_whole(chromium: webdriver.Chrome, report: Path) -> None:
+    """Printing does not draw anew: a chart that was drawn for a wide window has to shrink."""
+    show(chromium, report, width=1600)
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    run(chromium, f"document.body.style.width = '{PAGE_WIDTH}px'")
+    ends = run(chromium, CHART_ENDS)
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+    assert len(ends) == len(CHARTS)
+    assert all(0 < drawn_end <= place_end <= PAGE_WIDTH for drawn_end, place_end in ends), ends
 
 
 def test_every_chart_and_its_table_is_reached_by_keyboard(
