@@ -86,7 +86,7 @@ def _numbers(now: Standing) -> dict[str, int]:
         "updated": now.updated,
         "skipped": now.skipped,
         "rejected": now.rejected,
-        "users per second": now.users_per_second,
+        "users/s": now.users_per_second,
         "chunks": now.chunks,
         "given up": now.failed_chunks,
         "takeovers": now.takeovers,
