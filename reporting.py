@@ -15,9 +15,12 @@ from sqlalchemy import (
     Text,
     case,
     cast,
+    column,
+    exists,
     func,
     or_,
     select,
+    table,
 )
 from sqlalchemy.orm import Session, aliased
 
@@ -34,6 +37,9 @@ R = TypeVar("R")
 
 State = imports.State | Literal["stalled"]
 """`stalled` is how an import is shown that is `running` while no process lives to work on it."""
+
+WORKFLOWS = table("workflow_status", column("workflow_uuid"), column("status"), schema="dbos")
+"""DBOS's own, which tells what was cancelled by its command line, too."""
 
 NEXT_FOR_STALLED = "start its import command again, or a worker"
 WORKER_COMMAND = "python integration.py worker"
@@ -395,11 +401,19 @@ def _all(session: Session, query: Executable, kind: Callable[..., R]) -> list[R]
 def _standings(session: Session, which: ColumnElement[bool]) -> list[Standing]:
     totals = import_totals.c
     since = liveness.living_since()
+    workflow_id = func.concat(totals.import_id, ".", totals.attempt)
+    cancelled = exists().where(
+        WORKFLOWS.c.workflow_uuid == workflow_id, WORKFLOWS.c.status == "CANCELLED"
+    )
     is_running = totals.state == "running"
     query = (
         select(
             *(column for column in totals if column.name not in ("state", "users_per_second")),
-            case((is_running & since.is_(None), "stalled"), else_=totals.state).label("state"),
+            case(
+                (is_running & cancelled, "cancelled"),
+                (is_running & since.is_(None), "stalled"),
+                else_=totals.state,
+            ).label("state"),
             case(
                 (is_running & since.is_not(None), _speed_since(since)),
                 else_=totals.users_per_second,

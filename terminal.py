@@ -272,13 +272,17 @@ def show_imports(console: Console, found: Sequence[Standing]) -> None:
         console.print("No import yet: python integration.py import")
         return
     is_running = any(one.state == "running" for one in found)
-    has_updated = any(one.updated for one in found)
+    sometimes = [
+        name for name in ("updated", "skipped") if any(getattr(one, name) for one in found)
+    ]
+    # Of a narrow terminal that is full, `status IMPORT` tells who works.
+    is_full = is_running and bool(sometimes) and console.width < WIDE
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("import", no_wrap=True)
     table.add_column("state", min_width=8)
     table.add_column("when", no_wrap=True)
-    numbers = ["users", "imported", *["updated"] * has_updated, "skipped", "rejected", "users/s"]
-    for name in (*numbers, *["left"] * is_running, "workers"):
+    numbers = ["users", "imported", *sometimes, "rejected", "users/s"]
+    for name in (*numbers, *["left"] * is_running, *["workers"] * (not is_full)):
         table.add_column(name, justify="right", no_wrap=True)
     for one in found:
         table.add_row(
@@ -287,12 +291,11 @@ def show_imports(console: Console, found: Sequence[Standing]) -> None:
             _when(one.started_at.astimezone(), is_wide=console.width >= WIDE),
             f"{one.users:,}",
             f"{one.imported:,}",
-            *[f"{one.updated:,}"] * has_updated,
-            f"{one.skipped:,}",
+            *[f"{getattr(one, name):,}" for name in sometimes],
             f"{one.rejected:,}",
             f"{one.users_per_second:,}",
             *[duration(one.seconds_left)] * is_running,
-            str(one.workers),
+            *[str(one.workers)] * (not is_full),
         )
     console.print(table)
     if stalled := [one for one in found if one.state == "stalled"]:
