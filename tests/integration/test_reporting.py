@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,29 @@ def test_quiet_says_nothing_of_an_import_that_goes_well(importer: Importer) -> N
     result = importer.run("import", "--quiet", "--input", USERS)
 
     assert (result.status, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_report_is_opened_in_the_browser(importer: Importer, tmp_path: Path) -> None:
+    importer.run("import", "--input", USERS)
+    report, opened, browser = tmp_path / "a b.html", tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{opened}"\n')
+    browser.chmod(0o755)
+
+    result = importer.run("report", "--output", report, "--open", env={"BROWSER": str(browser)})
+
+    assert (result.status, result.stdout.strip()) == (0, str(report))
+    assert opened.read_text().strip() == report.as_uri()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS always has a browser")
+def test_a_report_that_no_browser_can_open_is_named(importer: Importer, tmp_path: Path) -> None:
+    importer.run("import", "--input", USERS)
+    report = tmp_path / "report.html"
+
+    result = importer.run("report", "--output", report, "--open", env={"PATH": "", "BROWSER": ""})
+
+    assert result.status == 0
+    assert f"open {report} yourself" in result.stderr
 
 
 @pytest.mark.parametrize("width", [80, 120])
