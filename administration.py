@@ -15,7 +15,7 @@ from options import AsJson
 
 app = typer.Typer()
 postgres_app = typer.Typer(
-    help="The embedded PostgreSQL, which serves where POSTGRES_URL is unset.",
+    help="The embedded PostgreSQL, for where POSTGRES_URL is unset.",
     no_args_is_help=True,
 )
 
@@ -36,10 +36,11 @@ def prune(
     ] = "30d",
     as_json: AsJson = False,
 ) -> None:
-    """Delete what is left of imports that ended long ago; users, errors and totals stay.
+    """Delete what imports that ended long ago have left behind.
 
     That is: DBOS's rows of their workflows, and the staged pages of imports that were never
-    completed. These don't go on any more: the same import command begins a new one.
+    completed. These don't go on any more: the same import command begins a new one. Users, errors
+    and totals stay.
 
     Example: python integration.py prune --older-than 7d
     """

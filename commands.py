@@ -91,7 +91,10 @@ app = typer.Typer(
 
 @app.callback()
 def main_help() -> None:
-    """Imports users of randomuser.me into PostgreSQL, exactly once, whatever dies on the way."""
+    """Imports users of randomuser.me into PostgreSQL, exactly once, whatever dies on the way.
+
+    Example: python integration.py import --count 200
+    """
 
 
 @app.command("import")

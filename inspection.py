@@ -98,7 +98,9 @@ def report_(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Write an HTML file on an import, the newest where none is named: its course, its data.
+    """Write an HTML file on an import: its course, its data.
+
+    On the newest where none is named.
 
     Example: python integration.py report --output report.html
     """

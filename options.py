@@ -25,9 +25,9 @@ REJECTS = 3
 EXIT_STATUS = {"complete": 0, "complete_with_rejects": REJECTS}
 """By an import's state; any other is NOT_COMPLETE."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", envvar="IMPORT_JSON", help="Print JSON.")]
 ImportId = Annotated[
-    str | None, typer.Argument(metavar="[IMPORT]", help="An import's id, or how it begins.")
+    str | None, typer.Argument(metavar="IMPORT", help="An import's id, or how it begins.")
 ]
 SourceName = Annotated[
     str,
