@@ -79,6 +79,20 @@ def kill_postmaster(folder: Path) -> None:
     wait_until(lambda: is_gone(pid))
 
 
+@contextmanager
+def stopped(folder: Path) -> Iterator[None]:
+    """All processes of the server, by SIGSTOP."""
+    postmaster = psutil.Process(pid_of(folder))
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
