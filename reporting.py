@@ -193,9 +193,7 @@ def standings(session: Session) -> list[Standing]:
 
 
 def progress(session: Session, client: DBOSClient, this: Import) -> Progress:
-    in_hand = find_workflows(
-        client, workflow_id_prefix=this.workflow_id, status="PENDING"
-    )
+    in_hand = find_workflows(client, workflow_id_prefix=this.workflow_id, status="PENDING")
     holders = {status.executor_id for status in in_hand if status.executor_id}
     alive = liveness.living(session, holders)
     busy = [
