@@ -27,7 +27,8 @@ def decode(decoder: msgspec.json.Decoder[T], record: bytes, path: str = "$") -> 
         raise _invalid(error, path) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _malformed(record, error, path) from None
-    if b"\\u0000" in record:
+    # The first look is ten times as quick, and most records end with it.
+    if b"\\" in record and b"\\u0000" in record:
         _refuse_nul(decoded, path)
     return decoded
 

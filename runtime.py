@@ -31,6 +31,10 @@ from workflows import ACTIVE, find_workflows
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
+SWITCH_SECONDS = 0.001
+"""After which a thread that computes lets another one have the interpreter. A chunk asks PostgreSQL
+some twenty things: with Python's 0.005, and another chunk computing, it waits that long each time."""
+
 STOP_SECONDS = 6
 """For the chunks in hand to be finished; what is not is rolled back, and done by the next."""
 
@@ -74,6 +78,7 @@ def working(concurrency: int | None) -> Iterator[Database]:
         _register_queues(ours.client, concurrency)
         _launch(ours)
         presence.start()
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             yield ours
         finally:

@@ -12,7 +12,7 @@ COMPLETE, WITH_REJECTS = 0, 3
 ALL_OR_NOTHING = "None of it, or all. It begins anew, and one bad record ends it."
 CHUNK_BY_CHUNK = "Each record once, as a row or as an error; it goes on with the next chunk."
 
-CONCURRENCY = ("--concurrency", "2")
+CONCURRENCY = ("--concurrency", "1")
 TUNED = ("--batch-size", "5000", "--chunk-size", "5000", *CONCURRENCY)
 
 
