@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.05
 SWITCH_SECONDS = 0.001
 """After which a thread that computes lets another one have the interpreter. A chunk asks PostgreSQL
-some twenty things: with Python's 0.005, and another chunk computing, it waits that long each time."""
+some twenty things, and waits that long after each while another chunk computes: by default 0.005."""
 
 STOP_SECONDS = 6
 """For the chunks in hand to be finished; what is not is rolled back, and done by the next."""
