@@ -361,7 +361,7 @@ def recordset(table: str, columns: Sequence[str]) -> FromClause:
 
 def _not_migrated(url: URL) -> str:
     shown = url.set(drivername="postgresql").render_as_string(hide_password=True)
-    return f"The database {shown} is not migrated: run `dbos migrate`, then this again."
+    return f"The database {shown} is not migrated: run `python integration.py migrate`, then this again."
 
 
 def _limit_idle_transactions(connection: Any, _record: Any) -> None:

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
 SWITCH_SECONDS = 0.001
-"""After which a thread that computes lets another one have the interpreter. A chunk asks PostgreSQL
-some twenty things, and waits that long after each while another chunk computes: by default 0.005."""
+"""After which a thread that computes lets another one have the interpreter: by default 0.005. A chunk
+asks PostgreSQL some twenty things, and waits that long after each while another chunk computes."""
 
 STOP_SECONDS = 6
 """For the chunks in hand to be finished; what is not is rolled back, and done by the next."""
@@ -176,7 +176,9 @@ def _launch(ours: Database) -> None:
     try:
         DBOS.launch()
     except dbos_error.DBOSInitializationError as error:
-        raise NotMigrated(f"{error}\nRun `dbos migrate`, then this again.") from error
+        raise NotMigrated(
+            f"{error}\nRun `python integration.py migrate`, then this again."
+        ) from error
     except DBAPIError:
         # One that has tried to launch does not try again.
         DBOS.destroy()

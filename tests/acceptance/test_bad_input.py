@@ -108,7 +108,7 @@ def test_a_database_that_is_not_migrated(
 ) -> None:
     result = importer.run(command, env={"POSTGRES_URL": empty_postgres_url})
 
-    assert_refused(result, 1, "not migrated", "dbos migrate")
+    assert_refused(result, 1, "not migrated", "python integration.py migrate")
 
 
 def test_an_api_that_stays_away_without_a_cache(
