@@ -61,6 +61,8 @@ QUERY_CANCELED = "57014"
 MIGRATION_LOCK = 0x696D706F7274
 """Key of the advisory lock that lets one process at a time migrate."""
 
+MIGRATE_FIRST = "Run `python integration.py migrate`, then this again."
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -361,7 +363,7 @@ def recordset(table: str, columns: Sequence[str]) -> FromClause:
 
 def _not_migrated(url: URL) -> str:
     shown = url.set(drivername="postgresql").render_as_string(hide_password=True)
-    return f"The database {shown} is not migrated: run `python integration.py migrate`, then this again."
+    return f"The database {shown} is not migrated. {MIGRATE_FIRST}"
 
 
 def _limit_idle_transactions(connection: Any, _record: Any) -> None:

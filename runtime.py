@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
 SWITCH_SECONDS = 0.001
-"""After which a thread that computes lets another one have the interpreter: by default 0.005. A chunk
+"""After which a thread that computes lets another have the interpreter: by default 0.005. A chunk
 asks PostgreSQL some twenty things, and waits that long after each while another chunk computes."""
 
 STOP_SECONDS = 6
@@ -176,9 +176,7 @@ def _launch(ours: Database) -> None:
     try:
         DBOS.launch()
     except dbos_error.DBOSInitializationError as error:
-        raise NotMigrated(
-            f"{error}\nRun `python integration.py migrate`, then this again."
-        ) from error
+        raise NotMigrated(f"{error}\n{database.MIGRATE_FIRST}") from error
     except DBAPIError:
         # One that has tried to launch does not try again.
         DBOS.destroy()
