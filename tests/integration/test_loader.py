@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from database import Database
-from insertion import Counts
+from imports import Plan
+from insertion import Counts, Entry, insert_rows
+from randomuser import SOURCE
 from tests.support.databases import Sql
 from tests.support.staging import load, load_chunk, stage
-from tests.support.users import User, users, with_value, without
+from tests.support.users import User, encode, users, with_value, without
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -280,3 +285,23 @@ def test_large_batch_that_fails_for_no_fault_of_its_data_leaves_nothing(
     with pytest.raises(DBAPIError):
         load(stage(tmp_path, with_bad_city(users(150), 100), batch_size=150, chunk_size=150))
     assert sql("SELECT count(*) FROM random_users") == [(0,)]
+
+
+@pytest.mark.parametrize("batch_size", [10, 200])
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**40, 2**63, 2**64])
+def test_number_that_its_column_can_not_hold_is_rejected_not_cut(
+    sql: Sql, db: Database, batch_size: int, number: int
+) -> None:
+    """In binary form, the driver cuts it to the column's bits."""
+    rows = [SOURCE.decode(encode(user)) for user in users(150)]
+    rows[7] = replace(rows[7], age=number)
+    entries = [Entry(position, b"{}", row) for position, row in enumerate(rows)]
+    plan = Plan(request="", source=SOURCE.name, batch_size=batch_size, chunk_size=200)
+
+    with Session(db.engine) as session, session.begin():
+        session.execute(text("SELECT 1"))
+        counts, [reject] = insert_rows(session, SOURCE, "import", plan, entries)
+
+    assert counts == Counts(imported=149, rejected=1)
+    assert (reject.position, reject.failure.sqlstate) == (7, "22003")
+    assert sql.value("SELECT count(*) FROM random_users") == 149
