@@ -69,7 +69,9 @@ class Site:
 def main(
     chunks: Annotated[int, typer.Option(help="Empty chunks for each number of workers.")] = 2_000,
     idle: Annotated[float, typer.Option(help="Seconds without work.")] = 5,
-    workers: Annotated[list[int] | None, typer.Option(help="How many at a time.")] = None,
+    workers: Annotated[
+        list[int] | None, typer.Option(help="How many at a time; one takes some 12 connections.")
+    ] = None,
 ) -> None:
     """Feed empty chunks to more and more workers."""
     print(
@@ -78,7 +80,7 @@ def main(
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, running_server() as server:
         laboratory = Laboratory(server, Programs(Path(scratch)), Path(scratch))
-        for count in workers or (1, 2, 4, 8, 16):
+        for count in workers or (1, 2, 4):
             with site(laboratory, count) as here:
                 fed = feed(here, chunks, idle)
             print(
