@@ -65,8 +65,13 @@ class Cancelled(Exception):
     """Somebody cancelled the import while this process waited for it."""
 
 
+class OtherVersion(Exception):
+    """An import under way is the work of another application version."""
+
+
 EXPECTED = (
     Cancelled,
+    OtherVersion,
     DatabaseError,
     PostgresError,
     SourceError,
@@ -243,11 +248,20 @@ def _report_complete(this: Import, source: Source) -> dict[str, Any]:
 
 
 def _startable(this: Import) -> Import:
-    """The import's newest attempt, or its next one where that has ended."""
+    """The import's newest attempt, or its next one where that has ended. Raises OtherVersion."""
     status = DBOS.get_workflow_status(this.workflow_id)
-    if status is not None and status.status not in ACTIVE:
-        return transaction("begin_attempt", imports.next_attempt, this)
-    return this
+    if status is None:
+        has_ended = this.state != "running"
+    else:
+        has_ended = status.status not in ACTIVE
+        if not has_ended and status.app_version != settings.APPLICATION_VERSION:
+            raise OtherVersion(
+                f"Import {this.id} was begun by version {status.app_version} of this program, and "
+                "only that goes on with it: keep a worker of it until the import is done. Or end "
+                f"it with `python integration.py cancel {this.id}` and start this again; "
+                "what is in stays in."
+            )
+    return transaction("begin_attempt", imports.next_attempt, this) if has_ended else this
 
 
 def _start(workflows: Workflows, this: Import) -> "Future[dict[str, Any]]":

@@ -213,7 +213,7 @@ def make_engine(url: URL, application_name: str, connector: Connector | None = N
         hide_parameters=True,
         connect_args={
             "application_name": application_name,
-            **PATIENCE,
+            **_patience(url),
         },
     )
     if connector is not None:
@@ -325,7 +325,7 @@ def _migrate(url: URL) -> None:
     _revive_embedded_server()
     address = (
         url.set(drivername="postgresql")
-        .update_query_dict({name: str(value) for name, value in PATIENCE.items()})
+        .update_query_dict({name: str(value) for name, value in _patience(url).items()})
         .render_as_string(hide_password=False)
     )
     # Imported here: it costs a third of a second, and most starts find nothing to migrate.
@@ -359,6 +359,11 @@ def recordset(table: str, columns: Sequence[str]) -> FromClause:
     return func.json_populate_recordset(literal_column(f"NULL::{table}"), batch).table_valued(
         *columns, name="batch_rows"
     )
+
+
+def _patience(url: URL) -> dict[str, int]:
+    """What the address does not say itself."""
+    return {name: value for name, value in PATIENCE.items() if name not in url.query}
 
 
 def _not_migrated(url: URL) -> str:

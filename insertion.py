@@ -5,9 +5,11 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache, cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args, get_type_hints
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -15,10 +17,17 @@ from psycopg import sql
 from psycopg.errors import UniqueViolation
 from psycopg.types.numeric import Int2BinaryDumper, Int4BinaryDumper
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    DateTime,
+    Double,
     Executable,
+    Integer,
     Label,
+    SmallInteger,
+    String,
     Text,
+    Uuid,
     bindparam,
     func,
     literal_column,
@@ -46,6 +55,18 @@ COPY_REFUSALS = (psycopg.Error, struct.error, ArithmeticError, TypeError, ValueE
 
 COPY_LINE = re.compile(r"COPY [^\n]*?, \D*(?P<line>\d+)")
 """In whatever language the server speaks."""
+
+EXACT = {
+    Text: str,
+    String: str,
+    Uuid: UUID,
+    SmallInteger: int,
+    Integer: int,
+    BigInteger: int,
+    Double: float,
+    DateTime: datetime,
+}
+"""Columns that COPY takes in binary form as they are, of fields of these types."""
 
 CHECKED_INTEGERS = (
     type("CheckedInt2", (Int2BinaryDumper,), {}),
@@ -133,15 +154,21 @@ class Insertion:
             return self._sort_out_each(_parts(entries, error))
 
     @property
-    def _may_copy(self) -> bool:
-        """COPY does not tell which rows it wrote, and updates none."""
+    def _needs_counts_only(self) -> bool:
+        """Neither which rows were written, nor which of them are new."""
         return not self.source.details and self.plan.on_conflict == "skip"
+
+    @property
+    def _may_copy(self) -> bool:
+        return self._needs_counts_only and _is_copied_exactly(type(self.source))
 
     def _insert_batches(self, entries: Sequence[Entry]) -> Counts:
         if self._may_copy and self.plan.batch_size >= COPY_SIZE:
             return self._copy_or_insert(entries)
         batches = list(_slices(entries, self.plan.batch_size))
-        return self._insert_or_skip(batches) if self._may_copy else self._insert_counting(batches)
+        if self._needs_counts_only:
+            return self._insert_or_skip(batches)
+        return self._insert_counting(batches)
 
     def _copy_or_insert(self, entries: Sequence[Entry]) -> Counts:
         """What COPY refuses because a user is there, or for no fault of the data, is INSERT's."""
@@ -157,12 +184,13 @@ class Insertion:
         cursor = self._driver.cursor()
         for dumper in CHECKED_INTEGERS:
             cursor.adapters.register_dumper(None, dumper)
-        types = self._column_types
         _, statement = _copy_statements(type(self.source))
-        with self._savepoint(), cursor.copy(statement) as copy:
-            copy.set_types(types)
-            for entry in entries:
-                copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
+        with self._savepoint():
+            types = self._column_types
+            with cursor.copy(statement) as copy:
+                copy.set_types(types)
+                for entry in entries:
+                    copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
         return Counts(imported=len(entries))
 
     @cached_property
@@ -281,6 +309,22 @@ def _copy_statements(source: type[Source]) -> tuple[bytes, bytes]:
         sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, target).as_bytes(),
         sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, columns).as_bytes(),
     )
+
+
+@cache
+def _is_copied_exactly(source: type[Source]) -> bool:
+    """Whether each field is of its column's own type: of others, the driver makes what it likes."""
+    columns, fields = source.table().columns, get_type_hints(source.row_type)
+    return all(
+        name in columns and _without_none(hint) is EXACT.get(type(columns[name].type))
+        for name, hint in fields.items()
+    )
+
+
+def _without_none(hint: Any) -> Any:
+    """The type of an optional field."""
+    types = [one for one in get_args(hint) if one is not type(None)]
+    return types[0] if len(types) == 1 else hint
 
 
 def _parts(entries: Sequence[Entry], error: Exception) -> Iterator[Sequence[Entry]]:

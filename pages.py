@@ -60,18 +60,26 @@ def stage_file(source: Source, this: Attempt) -> None:
     begun with: of another one, nothing is staged. Raises NotRunning.
     """
     path = Path(this.plan.path or "")
+    changed = SourceError(
+        f"{path} has changed since import {this.id} began, which needs the former one; "
+        "the same command begins a new import, of what the file holds now"
+    )
     with _unpacked(path) as file:
         version = _version(file)
         is_same = _sha256(file) == this.plan.sha256
         file.seek(0)
-        records = islice(_records(source, path, file), this.plan.count)
-        for number, page in enumerate(in_pages(records, source.page_size), 1):
-            if not is_same or _version(file) != version:
-                raise SourceError(
-                    f"{path} has changed since import {this.id} began, which needs the former one; "
-                    "the same command begins a new import, of what the file holds now"
-                )
+        records = _records(source, path, file)
+        # A .json is read whole by now: whatever becomes of it has no effect any more.
+        reads_on = isinstance(records, Iterator)
+        if not is_same or _version(file) != version:
+            raise changed
+        wanted = islice(records, this.plan.count)
+        for number, page in enumerate(in_pages(wanted, source.page_size), 1):
+            if reads_on and _version(file) != version:
+                raise changed
             _stage_page(source, this, number, None, page)
+        if reads_on and _version(file) != version:
+            raise changed
 
 
 def stage_fetched(source: Source, this: Attempt, number: int, cursor: str) -> str | None:

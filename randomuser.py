@@ -104,6 +104,7 @@ class User(msgspec.Struct, gc=False):
 class UserRow(Row, frozen=True, gc=False):
     """A row of random_users, named as its columns."""
 
+    id: UUID
     gender: str
     title: str
     first_name: str

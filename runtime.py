@@ -94,7 +94,7 @@ def is_under_way(client: DBOSClient, this: Import) -> bool:
 def cancel(ours: Database, this: Import) -> Totals | None:
     """Ends an import for good; returns what it has come to, or None where it was not running.
 
-    First its row, which nothing passes by: DBOS stops a workflow only between two steps. Then its
+    First its row, which whatever begins now looks at: DBOS stops only between two steps. Then its
     workflows, the parent before its chunks. The chunks in hand have STOP_SECONDS to be counted too.
     Started again after a crash, it does the rest.
     """

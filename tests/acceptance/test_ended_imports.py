@@ -8,6 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import imports
+from database import Database, transaction
+from planning import plan_import
+from randomuser import SOURCE
+from settings import ImportOptions
 from tests.support.databases import Sql
 from tests.support.exactly_once import (
     UsersFile,
@@ -99,5 +104,35 @@ def test_whatever_stops_an_import_is_its_reason(
     assert stopped.status == 1
     assert (stopped.json()["status"], stopped.json()["reason"]) == ("incomplete", "made to fail")
     sql(f"DROP TRIGGER fail ON {table}")
+    assert importer.run(*words).status == 3
+    assert_exactly_once(sql, file)
+
+
+def test_import_cancelled_before_it_began_goes_on_with_the_same_command(
+    importer: Importer, sql: Sql, db: Database, file: UsersFile
+) -> None:
+    plan = plan_import(SOURCE, ImportOptions(input=file.path))
+    this = transaction("create_import", imports.create, plan)
+
+    assert importer.run("cancel", this.id).status == 0
+    assert importer.run("import", "--input", file.path).status == 3
+    assert_exactly_once(sql, file)
+
+
+def test_work_of_another_version_is_not_waited_for(
+    importer: Importer, sql: Sql, file: UsersFile
+) -> None:
+    words = ("import", "--input", file.path)
+    with nothing_staged(sql.url):
+        starter = importer.spawn(*words)
+        until(lambda: is_blocked(sql, starter), "the starter stages")
+        starter.kill()
+        sql("UPDATE dbos.workflow_status SET application_version = 'another'")
+
+    refused = importer.run(*words)
+
+    assert refused.status == 1
+    assert "begun by version another" in refused.stderr
+    assert importer.run("cancel", sql.value("SELECT id FROM imports")).status == 0
     assert importer.run(*words).status == 3
     assert_exactly_once(sql, file)

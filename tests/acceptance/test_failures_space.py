@@ -1,6 +1,5 @@
 """No space left: for the cache, and for PostgreSQL. On small file systems, which root can mount."""
 
-import os
 import subprocess
 import tempfile
 import warnings
@@ -49,9 +48,11 @@ def small_file_system(megabytes: int) -> Iterator[Path]:
 def fill(place: Path) -> Path:
     """A file that takes all the space that is left."""
     ballast = place / "ballast"
-    free = os.statvfs(place)
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+    block = bytes(64 * 1024)
+    # Bit by bit: whoever writes there meanwhile takes some of it.
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(block)
     return ballast
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from database import Database
 from imports import Plan
 from insertion import Counts, Entry, insert_rows
-from randomuser import SOURCE
+from randomuser import SOURCE, RandomUser, UserRow
 from tests.support.databases import Sql
 from tests.support.staging import load, load_chunk, stage
 from tests.support.users import User, encode, users, with_value, without
@@ -305,3 +305,49 @@ def test_number_that_its_column_can_not_hold_is_rejected_not_cut(
     assert counts == Counts(imported=149, rejected=1)
     assert (reject.position, reject.failure.sqlstate) == (7, "22003")
     assert sql.value("SELECT count(*) FROM random_users") == 149
+
+
+class TextIdRow(UserRow, frozen=True, gc=False):
+    id: str  # type: ignore[assignment]
+
+    @property
+    def sort_key(self) -> Any:
+        return self.id
+
+
+class TextIds(RandomUser):
+    """A source whose field is of another type than its column, which INSERT takes as it is."""
+
+    row_type = TextIdRow  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("batch_size", [10, 200])
+def test_field_of_another_type_than_its_column_goes_in_by_insert(
+    sql: Sql, db: Database, batch_size: int
+) -> None:
+    """In binary form, the driver refuses or spoils it."""
+    rows = [SOURCE.decode(encode(user)) for user in users(150)]
+    entries = [
+        Entry(position, b"{}", TextIdRow(str(row.id), *astuple(row)[1:]))
+        for position, row in enumerate(rows)
+    ]
+    plan = Plan(request="", source=SOURCE.name, batch_size=batch_size, chunk_size=200)
+
+    with Session(db.engine) as session, session.begin():
+        session.execute(text("SELECT 1"))
+        assert insert_rows(session, TextIds(), "import", plan, entries) == (
+            Counts(imported=150),
+            [],
+        )
+
+    assert stored_ids(sql) == {str(row.id) for row in rows}
+
+
+@pytest.mark.parametrize("batch_size", [10, 200])
+def test_what_is_wrong_with_the_table_is_the_reason(
+    sql: Sql, tmp_path: Path, batch_size: int
+) -> None:
+    sql("ALTER TABLE random_users RENAME cell TO cells")
+
+    with pytest.raises(DBAPIError, match='column "cell"'):
+        load(stage(tmp_path, users(150), batch_size=batch_size, chunk_size=200))

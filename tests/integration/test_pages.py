@@ -77,15 +77,16 @@ def test_staging_again_changes_nothing(sql: Sql, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("content", [b"[]\n" * 10_001, b"", b"\n"], ids=["other", "empty", "blank"])
 @pytest.mark.parametrize("count", [None, 6_000])
 def test_nothing_of_a_file_that_changed_meanwhile_is_staged(
-    sql: Sql, tmp_path: Path, count: int | None
+    sql: Sql, tmp_path: Path, count: int | None, content: bytes
 ) -> None:
     path = tmp_path / "users.jsonl"
     path.write_bytes(b"{}\n" * 10_001)
     plan = plan_import(SOURCE, ImportOptions(input=path, count=count))
     this = transaction("create_import", imports.create, plan)
-    path.write_bytes(b"[]\n" * 10_001)
+    path.write_bytes(content)
 
     with pytest.raises(SourceError, match=f"has changed since import {this.id} began"):
         pages.stage_file(SOURCE, this)
@@ -96,14 +97,28 @@ def test_nothing_of_a_file_that_changed_meanwhile_is_staged(
 class Overwriting(RandomUser):
     """Whose first record comes just before somebody writes into the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes = b"[]\n" * 10_001) -> None:
         self.path: Path | None = path
+        self.content = content
 
     def without_secrets(self, record: bytes) -> bytes:
         if self.path is not None:
-            self.path.write_bytes(b"[]\n" * 10_001)
+            self.path.write_bytes(self.content)
             self.path = None
         return record
+
+
+@pytest.mark.usefixtures("db")
+def test_file_that_is_cut_at_the_end_of_a_page_is_not_complete(tmp_path: Path) -> None:
+    # So long that what is read ahead ends there, too.
+    line = b"{}".ljust(1_023) + b"\n"
+    path = tmp_path / "users.jsonl"
+    path.write_bytes(line * SOURCE.page_size * 2)
+    plan = plan_import(SOURCE, ImportOptions(input=path))
+    this = transaction("create_import", imports.create, plan)
+
+    with pytest.raises(SourceError, match="has changed since"):
+        pages.stage_file(Overwriting(path, line * SOURCE.page_size), this)
 
 
 @pytest.mark.usefixtures("db")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -90,7 +90,9 @@ def stopped(folder: Path) -> Iterator[None]:
         yield
     finally:
         for process in processes:
-            process.resume()
+            # The server may have ended: another process was told to end it.
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def mode_of(path: Path) -> int:
