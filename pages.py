@@ -60,26 +60,9 @@ def stage_file(source: Source, this: Attempt) -> None:
     begun with: of another one, nothing is staged. Raises NotRunning.
     """
     path = Path(this.plan.path or "")
-    changed = SourceError(
-        f"{path} has changed since import {this.id} began, which needs the former one; "
-        "the same command begins a new import, of what the file holds now"
-    )
     with _unpacked(path) as file:
-        version = _version(file)
-        is_same = _sha256(file) == this.plan.sha256
-        file.seek(0)
-        records = _records(source, path, file)
-        # A .json is read whole by now: whatever becomes of it has no effect any more.
-        reads_on = isinstance(records, Iterator)
-        if not is_same or _version(file) != version:
-            raise changed
-        wanted = islice(records, this.plan.count)
-        for number, page in enumerate(in_pages(wanted, source.page_size), 1):
-            if reads_on and _version(file) != version:
-                raise changed
+        for number, page in enumerate(_pages_of_same(source, this, path, file), 1):
             _stage_page(source, this, number, None, page)
-        if reads_on and _version(file) != version:
-            raise changed
 
 
 def stage_fetched(source: Source, this: Attempt, number: int, cursor: str) -> str | None:
@@ -185,6 +168,36 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
 
 def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _pages_of_same(
+    source: Source, this: Attempt, path: Path, file: IO[bytes]
+) -> Iterator[Sequence[bytes]]:
+    """The pages of the file that the import was begun with. Raises SourceError before the first one
+    of another file, and in place of one read while the file was written to.
+    """
+    version = _version(file)
+    is_same = _sha256(file) == this.plan.sha256
+    file.seek(0)
+    records = _records(source, path, file)
+    # A .json is read whole by now: whatever becomes of it has no effect any more.
+    reads_on = isinstance(records, Iterator)
+    if not is_same or _version(file) != version:
+        raise _changed(path, this)
+    for page in in_pages(islice(records, this.plan.count), source.page_size):
+        if reads_on and _version(file) != version:
+            raise _changed(path, this)
+        yield page
+    # The last page may have been the last one only because the file was cut there.
+    if reads_on and _version(file) != version:
+        raise _changed(path, this)
+
+
+def _changed(path: Path, this: Attempt) -> SourceError:
+    return SourceError(
+        f"{path} has changed since import {this.id} began, which needs the former one; "
+        "the same command begins a new import, of what the file holds now"
+    )
 
 
 def _sha256(file: IO[bytes]) -> str:
