@@ -17,8 +17,8 @@ from tests.support.databases import Sql
 from tests.support.exactly_once import (
     UsersFile,
     assert_exactly_once,
+    has_ended,
     is_blocked,
-    is_complete,
     work_in_hand,
     write_users,
 )
@@ -63,7 +63,7 @@ def test_stager_that_was_taken_over_stages_nothing_when_it_wakes(
         frozen.send(signal.SIGSTOP)
     start_worker(importer)
     until(lambda: not work_in_hand(sql, frozen), "takeover")
-    until(lambda: is_complete(sql), "the import is complete")
+    until(lambda: has_ended(sql), "the import is complete")
     frozen.send(signal.SIGCONT)
     frozen.wait_for("no longer owned by this execution")
 

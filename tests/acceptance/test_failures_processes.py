@@ -17,8 +17,8 @@ from tests.support.exactly_once import (
     SMALL_CHUNKS,
     UsersFile,
     assert_exactly_once,
+    has_ended,
     is_blocked,
-    is_complete,
     loaded_chunks,
     work_in_hand,
     write_users,
@@ -72,7 +72,7 @@ def kill_at_random(
     if victim == "both":
         assert start_import(importer, file).wait().status == 3
     until(lambda: not any(work_in_hand(sql, one) for one in dead), "takeover", TAKEOVER_SECONDS)
-    until(lambda: is_complete(sql), "the import is complete")
+    until(lambda: has_ended(sql), "the import is complete")
     assert_exactly_once(sql, file)
 
 
@@ -168,7 +168,7 @@ def test_signal_rolls_back_a_chunk_that_does_not_end(
         process.send(signal.SIGTERM)
         result = process.wait(STOP_SECONDS)
     assert result.status == (INTERRUPTED if role == "importer" else 0)
-    until(lambda: is_complete(sql), "the other one has done the rest")
+    until(lambda: has_ended(sql), "the other one has done the rest")
     assert_exactly_once(sql, file)
 
 
