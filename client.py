@@ -6,14 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import requests
 import tenacity
-import urllib3
 
 from source import SourceError
+
+if TYPE_CHECKING:
+    import requests
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,10 @@ def _ask(url: str, parameters: Mapping[str, str], answer: Future[bytes]) -> None
 
 
 def _answer(url: str, parameters: Mapping[str, str]) -> bytes:
+    # Imported here: it costs a tenth of a second, and whoever loads chunks never asks.
+    import requests
+    import urllib3
+
     deadline = time.monotonic() + ATTEMPT_SECONDS
     try:
         with requests.get(url, params=parameters, stream=True, timeout=(10, 30)) as response:
@@ -113,7 +118,7 @@ def _answer(url: str, parameters: Mapping[str, str]) -> bytes:
         raise Unavailable(f"{url}: {_cause(error)}") from error
 
 
-def _check_status(response: requests.Response) -> None:
+def _check_status(response: "requests.Response") -> None:
     status, url = response.status_code, response.url
     if status in {408, 429} or status >= 500:
         raise Unavailable(f"{url}: answered {status} {response.reason}", _retry_after(response))
@@ -121,12 +126,12 @@ def _check_status(response: requests.Response) -> None:
         raise SourceError(f"{url}: answered {status} {response.reason}")
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(response: "requests.Response") -> float | None:
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
 
 
-def _read(response: requests.Response, deadline: float) -> bytes:
+def _read(response: "requests.Response", deadline: float) -> bytes:
     parts, size = [], 0
     # What has arrived, each time: `iter_content` waits for all that it is asked for.
     while part := response.raw.read1(READ_BYTES, decode_content=True):
