@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Of a .jsonl: a longer line is no record, and reading it whole would fill the memory."""
 
+READ_BYTES = 1024 * 1024
+
 CHUNK_WORKFLOW = "import_chunk"
 
 
@@ -202,7 +204,7 @@ def _changed(path: Path, this: Attempt) -> SourceError:
 
 def _sha256(file: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1024 * 1024):
+    while block := file.read(READ_BYTES):
         digest.update(block)
     return digest.hexdigest()
 
@@ -223,11 +225,14 @@ def _records(source: Source, path: Path, file: IO[bytes]) -> Iterable[bytes]:
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
+    rest = b""
+    while block := file.read(READ_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
             raise SourceError(f"{path} has a line of over {MAX_LINE_BYTES:,} bytes")
-        if record := line.strip():
-            yield record
+        yield from filter(None, map(bytes.strip, lines))
+    if record := rest.strip():
+        yield record
 
 
 def _stage_page(
