@@ -29,7 +29,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.engine import URL, ExceptionContext, ExecutionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
@@ -220,6 +220,7 @@ def make_engine(url: URL, application_name: str, connector: Connector | None = N
         event.listen(engine, "do_connect", connector)
         event.listen(engine, "handle_error", connector.tell_of_outage)
     event.listen(engine, "connect", _limit_idle_transactions)
+    event.listen(engine, "before_cursor_execute", _ask_in_binary)
     return engine
 
 
@@ -369,6 +370,18 @@ def _patience(url: URL) -> dict[str, int]:
 def _not_migrated(url: URL) -> str:
     shown = url.set(drivername="postgresql").render_as_string(hide_password=True)
     return f"The database {shown} is not migrated. {MIGRATE_FIRST}"
+
+
+def _ask_in_binary(
+    _connection: Connection,
+    cursor: "psycopg.Cursor[Any]",
+    _statement: str,
+    _parameters: Any,
+    context: ExecutionContext | None,
+    _executemany: bool,
+) -> None:
+    if context is not None and context.execution_options.get("in_binary"):
+        cursor.format = psycopg.pq.Format.BINARY
 
 
 def _limit_idle_transactions(connection: Any, _record: Any) -> None:

@@ -40,9 +40,10 @@ from sqlalchemy.orm import Session
 
 from database import recordset
 from imports import Plan
+from records import Entry, decode_all, decode_each, identify_all, in_order
 from rejects import Reject, blames_data, failure_of
 from settings import OnConflict
-from source import Row, Source
+from source import Source
 
 COPY_SIZE = 100
 """Size of a batch from which on COPY is tried: for fewer records it costs more than it saves."""
@@ -93,25 +94,31 @@ class Counts:
         )
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A record that has a row, with its place in the import."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of records, and those that can't go in."""
 
-    position: int
-    record: bytes
-    row: Row
+    counts: Counts = Counts()
+    rejects: Sequence[Reject] = ()
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.counts + other.counts, [*self.rejects, *other.rejects])
 
 
-def insert_rows(
-    session: Session, source: Source, import_id: str, plan: Plan, entries: Sequence[Entry]
-) -> tuple[Counts, list[Reject]]:
-    """Inserts in batches of `plan.batch_size`, ordered by id, so that imports don't deadlock."""
+def insert_records(
+    session: Session,
+    source: Source,
+    import_id: str,
+    plan: Plan,
+    records: Iterable[tuple[int, bytes]],
+) -> Outcome:
+    """Inserts records, given with their positions, in batches of `plan.batch_size`.
+
+    Ordered by id, so that imports don't deadlock.
+    """
     insertion = Insertion(session, source, import_id, plan)
-    counts, rejects = Counts(), list[Reject]()
-    for once in _without_repeats(entries):
-        done, refused = insertion.insert(once)
-        counts += done
-        rejects += refused
-    return counts, rejects
+    entries, rejects = identify_all(source, records)
+    return sum(map(insertion.insert, in_order(entries)), _rejected(rejects))
 
 
 @dataclass(frozen=True)
@@ -123,35 +130,31 @@ class Insertion:
     import_id: str
     plan: Plan
 
-    def insert(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
+    def insert(self, entries: Sequence[Entry]) -> Outcome:
         """In batches, all or nothing; when data are at fault, each record as it deserves."""
         try:
-            return self._insert_batches(entries), []
+            return self._insert_batches(entries)
         except (DBAPIError, psycopg.Error) as error:
             if not blames_data(error):
                 raise
-        return self._sort_out_each(_slices(entries, SORTED_SIZE))
+        return sum(map(self._decode_and_sort_out, _slices(entries, SORTED_SIZE)), Outcome())
 
-    def _sort_out_each(self, parts: Iterable[Sequence[Entry]]) -> tuple[Counts, list[Reject]]:
-        counts, rejects = Counts(), list[Reject]()
-        for part in parts:
-            done, refused = self._sort_out(part)
-            counts += done
-            rejects += refused
-        return counts, rejects
+    def _decode_and_sort_out(self, entries: Sequence[Entry]) -> Outcome:
+        decoded, undecoded = decode_all(self.source, entries)
+        return self._sort_out(decoded) + _rejected(undecoded)
 
-    def _sort_out(self, entries: Sequence[Entry]) -> tuple[Counts, list[Reject]]:
+    def _sort_out(self, entries: Sequence[Entry]) -> Outcome:
         """In ever smaller parts, down to a record at fault: it costs its neighbours nothing."""
         try:
             if self._may_copy:
-                return self._copy_or_insert(entries), []
-            return self._insert_counting([entries]), []
+                return self._copy_or_insert(entries)
+            return self._insert_counting([entries])
         except (DBAPIError, psycopg.Error) as error:
             if not blames_data(error):
                 raise
             if len(entries) == 1:
-                return Counts(rejected=1), [_refused(entries[0], error)]
-            return self._sort_out_each(_parts(entries, error))
+                return _rejected([_refused(entries[0], error)])
+            return sum(map(self._sort_out, _parts(entries, error)), Outcome())
 
     @property
     def _needs_counts_only(self) -> bool:
@@ -162,7 +165,7 @@ class Insertion:
     def _may_copy(self) -> bool:
         return self._needs_counts_only and _is_copied_exactly(type(self.source))
 
-    def _insert_batches(self, entries: Sequence[Entry]) -> Counts:
+    def _insert_batches(self, entries: Sequence[Entry]) -> Outcome:
         if self._may_copy and self.plan.batch_size >= COPY_SIZE:
             return self._copy_or_insert(entries)
         batches = list(_slices(entries, self.plan.batch_size))
@@ -170,7 +173,7 @@ class Insertion:
             return self._insert_or_skip(batches)
         return self._insert_counting(batches)
 
-    def _copy_or_insert(self, entries: Sequence[Entry]) -> Counts:
+    def _copy_or_insert(self, entries: Sequence[Entry]) -> Outcome:
         """What COPY refuses because a user is there, or for no fault of the data, is INSERT's."""
         try:
             return self._copy(entries)
@@ -179,19 +182,20 @@ class Insertion:
                 raise
         return self._insert_or_skip(list(_slices(entries, self.plan.batch_size)))
 
-    def _copy(self, entries: Sequence[Entry]) -> Counts:
+    def _copy(self, entries: Sequence[Entry]) -> Outcome:
         """All or nothing. Raises one of COPY_REFUSALS."""
         cursor = self._driver.cursor()
         for dumper in CHECKED_INTEGERS:
             cursor.adapters.register_dumper(None, dumper)
         _, statement = _copy_statements(type(self.source))
+        rejects = list[Reject]()
         with self._savepoint():
             types = self._column_types
             with cursor.copy(statement) as copy:
                 copy.set_types(types)
-                for entry in entries:
-                    copy.write_row((self.import_id, *msgspec.structs.astuple(entry.row)))
-        return Counts(imported=len(entries))
+                for row in decode_each(self.source, entries, rejects):
+                    copy.write_row((self.import_id, *msgspec.structs.astuple(row)))
+        return _written(len(entries), len(entries) - len(rejects), rejects)
 
     @cached_property
     def _column_types(self) -> Sequence[int]:
@@ -199,36 +203,37 @@ class Insertion:
         query, _ = _copy_statements(type(self.source))
         return [column.type_code for column in self._driver.execute(query).description or ()]
 
-    def _insert_or_skip(self, batches: Sequence[Sequence[Entry]]) -> Counts:
+    def _insert_or_skip(self, batches: Sequence[Sequence[Entry]]) -> Outcome:
         """All or nothing. Only a total is asked for, so the driver sends all batches before it
         awaits an answer.
         """
+        rejects = list[Reject]()
         with self._savepoint():
             written = self.session.connection().execute(
                 _insert_statement(type(self.source), "skip"),
-                [self._parameters(batch) for batch in batches],
+                [self._parameters(batch, rejects) for batch in batches],
                 execution_options={"preserve_rowcount": True},
             )
-        imported = int(written.rowcount)
-        return Counts(imported, skipped=sum(map(len, batches)) - imported)
+        return _written(sum(map(len, batches)), int(written.rowcount), rejects)
 
-    def _insert_counting(self, batches: Sequence[Sequence[Entry]]) -> Counts:
+    def _insert_counting(self, batches: Sequence[Sequence[Entry]]) -> Outcome:
         """All or nothing, batch by batch: each tells which rows it wrote, and which are new."""
         with self._savepoint():
-            return sum((self._insert_batch(batch) for batch in batches), Counts())
+            return sum(map(self._insert_batch, batches), Outcome())
 
-    def _insert_batch(self, batch: Sequence[Entry]) -> Counts:
+    def _insert_batch(self, batch: Sequence[Entry]) -> Outcome:
         connection = self.session.connection()
-        parameters = self._parameters(batch)
+        rejects = list[Reject]()
+        parameters = self._parameters(batch, rejects)
         statement = _counting_statement(type(self.source), self.plan.on_conflict)
         written = connection.execute(statement, parameters).one()
         for detail in self.source.details:
             connection.execute(detail, {"batch": parameters["batch"], "ids": written.ids})
         updated = written.rows - written.imported
-        return Counts(written.imported, updated, len(batch) - written.rows)
+        return _written(len(batch), written.imported, rejects, updated)
 
-    def _parameters(self, batch: Sequence[Entry]) -> dict[str, str]:
-        rows = msgspec.json.encode([entry.row for entry in batch])
+    def _parameters(self, batch: Sequence[Entry], rejects: list[Reject]) -> dict[str, str]:
+        rows = msgspec.json.encode(list(decode_each(self.source, batch, rejects)))
         return {"batch": rows.decode(), "import_id": self.import_id}
 
     def _savepoint(self) -> AbstractContextManager[object]:
@@ -244,19 +249,14 @@ class Insertion:
         return driver  # type: ignore[no-any-return]
 
 
-def _without_repeats(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Entries ordered by id, each id once; then those that came again, in their order.
+def _written(sent: int, imported: int, rejects: Sequence[Reject], updated: int = 0) -> Outcome:
+    """What is neither written nor rejected was there, and is skipped."""
+    skipped = sent - imported - updated - len(rejects)
+    return Outcome(Counts(imported, updated, skipped, len(rejects)), rejects)
 
-    One statement can't update a row twice.
-    """
-    entries = sorted(entries, key=lambda entry: entry.row.sort_key)
-    while entries:
-        once, again = list[Entry](), list[Entry]()
-        for entry in entries:
-            repeated = bool(once) and once[-1].row.id == entry.row.id
-            (again if repeated else once).append(entry)
-        yield once
-        entries = again
+
+def _rejected(rejects: Sequence[Reject]) -> Outcome:
+    return Outcome(Counts(rejected=len(rejects)), rejects)
 
 
 def _slices(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
@@ -349,4 +349,5 @@ def _refused(entry: Entry, error: Exception) -> Reject:
     diagnostic = getattr(getattr(error, "orig", error), "diag", None)
     place = getattr(diagnostic, "column_name", None) or getattr(diagnostic, "constraint_name", None)
     failure = replace(failure_of(error), path=place)
-    return Reject(entry.position, entry.record, str(entry.row.id), "insert", failure)
+    key = None if entry.row is None else str(entry.row.id)
+    return Reject(entry.position, entry.record, key, "insert", failure)

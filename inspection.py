@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 import database
-import loader
 import pages
 import reporting
 import settings
 import terminal
 from options import REJECTS, AsJson, ImportId, SourceName, read_session
+from records import decode
+from rejects import Reject
 from reporting import Reason
 from source import load
 
@@ -33,11 +34,11 @@ def check(file: Path, source_name: SourceName = settings.DEFAULT_SOURCE) -> None
     users = rejected = 0
     for position, record in enumerate(pages.read_records(source, file)):
         users += 1
-        _, rejects = loader.decode(source, [(position, record)])
-        for reject in rejects:
+        found = decode(source, position, record)
+        if isinstance(found, Reject):
             rejected += 1
-            failure = reject.failure
-            print(f"{position}: {terminal.escape(failure.path)}: {terminal.escape(failure.detail)}")
+            path, detail = found.failure.path, found.failure.detail
+            print(f"{position}: {terminal.escape(path)}: {terminal.escape(detail)}")
     print(f"{users:,} users, {rejected:,} would be rejected")
     raise typer.Exit(REJECTS if rejected else 0)
 

@@ -1,6 +1,6 @@
 """A staged chunk into its tables: rows, error rows, counts, all in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import msgspec
@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 import telemetry
 from imports import Plan
-from insertion import Counts, Entry, insert_rows
+from insertion import Counts, Outcome, insert_records
 from models import Chunks, Errors, Imports, StagedPages
 from pages import unpack
-from rejects import Failure, Reject, chunk_error_id, counting_attempts, write_rejects
-from source import RecordError, Source, load
+from rejects import Failure, chunk_error_id, counting_attempts, write_rejects
+from source import load
 
 
 @dataclass(frozen=True)
@@ -43,27 +43,12 @@ def load_chunk(
     if claim is None:
         return asdict(_counts_of(session, import_id, chunk))
     source = load(claim.plan.source)
-    entries, undecoded = decode(source, enumerate(claim.records, claim.position))
-    counts, refused = insert_rows(session, source, import_id, claim.plan, entries)
-    write_rejects(session, import_id, undecoded + refused)
-    counts += Counts(rejected=len(undecoded))
-    _mark_loaded(session, import_id, chunk, counts, executor_id)
-    _trace(claim, counts, undecoded + refused)
-    return asdict(counts)
-
-
-def decode(
-    source: Source, records: Iterable[tuple[int, bytes]]
-) -> tuple[list[Entry], list[Reject]]:
-    """The records that have the source's shape, and the others, each with its position."""
-    entries, rejects = [], []
-    for position, record in records:
-        try:
-            entries.append(Entry(position, record, source.decode(record)))
-        except RecordError as error:
-            failure = Failure(type(error).__name__, error.detail, error.path)
-            rejects.append(Reject(position, record, source.identify(record), "decode", failure))
-    return entries, rejects
+    records = enumerate(claim.records, claim.position)
+    outcome = insert_records(session, source, import_id, claim.plan, records)
+    write_rejects(session, import_id, outcome.rejects)
+    _mark_loaded(session, import_id, chunk, outcome.counts, executor_id)
+    _trace(claim, outcome)
+    return asdict(outcome.counts)
 
 
 def fail_chunk(
@@ -114,6 +99,7 @@ def _claim(session: Session, import_id: str, chunk: int) -> Claim | None:
             Imports.state != "cancelled",
         )
         .with_for_update(of=Chunks)
+        .execution_options(in_binary=True)
     ).one_or_none()
     if row is None:
         return None
@@ -142,11 +128,11 @@ def _mark_loaded(
     session.execute(delete(Errors).where(Errors.id == chunk_error_id(import_id, chunk)))
 
 
-def _trace(claim: Claim, counts: Counts, rejects: Sequence[Reject]) -> None:
+def _trace(claim: Claim, outcome: Outcome) -> None:
     """Tells the chunk's span what came of it; of who was rejected, no more than the position."""
-    totals = {f"import.{name}": count for name, count in asdict(counts).items()}
+    totals = {f"import.{name}": count for name, count in asdict(outcome.counts).items()}
     telemetry.annotate(**{"import.page": claim.page, "import.users": len(claim.records)}, **totals)
-    for reject in rejects:
+    for reject in outcome.rejects:
         attributes = {
             "import.position": reject.position,
             "reject.stage": reject.stage,

@@ -16,12 +16,10 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, delete, func, literal, 
 from sqlalchemy.orm import Session
 
 import imports
-import insertion
-import loader
 import pages
 import rejects
 from database import recordset, transaction
-from insertion import Counts
+from insertion import Counts, insert_records
 from models import Chunks, Errors, Imports
 from source import Source, SourceError, load
 
@@ -69,15 +67,13 @@ def retry_chunk(session: Session, import_id: str, chunk: int) -> Counts:
     plan = imports.get(session, import_id).plan
     source = load(plan.source)
     records = _lock_rejected(session, source, import_id, chunk)
-    entries, undecoded = loader.decode(source, records.items())
-    counts, refused = insertion.insert_rows(session, source, import_id, plan, entries)
-    remaining = undecoded + refused
-    rejects.write_rejects(session, import_id, remaining)
-    settled = records.keys() - {reject.position for reject in remaining}
+    outcome = insert_records(session, source, import_id, plan, records.items())
+    rejects.write_rejects(session, import_id, outcome.rejects)
+    settled = records.keys() - {reject.position for reject in outcome.rejects}
     settled_ids = [rejects.error_id(import_id, position) for position in settled]
     session.execute(delete(Errors).where(_is_one_of(settled_ids)))
-    _count(session, import_id, chunk, replace(counts, rejected=-len(settled)))
-    return replace(counts, rejected=len(remaining))
+    _count(session, import_id, chunk, replace(outcome.counts, rejected=-len(settled)))
+    return outcome.counts
 
 
 def given_up_chunks(session: Session, import_id: str | None) -> int:

@@ -58,11 +58,6 @@ class Row(msgspec.Struct, frozen=True):
 
     id: Any
 
-    @property
-    def sort_key(self) -> Any:
-        """Orders rows as their ids do."""
-        return self.id
-
 
 @dataclass(frozen=True)
 class Facet:
@@ -127,8 +122,11 @@ class Source(ABC):
     def without_secrets(self, record: bytes) -> bytes:
         """A record, valid or not, as it may be stored."""
 
-    def identify(self, record: bytes) -> str | None:
-        """The key of a record that can't be decoded, where it still shows."""
+    def identify(self, record: bytes) -> Any | None:
+        """The id that a record's row has or would have; None where it doesn't show.
+
+        A record is asked for it before it is decoded: where it takes as long, leave it out.
+        """
         return None
 
     @abstractmethod

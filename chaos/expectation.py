@@ -70,8 +70,9 @@ def earlier(records: Iterable[bytes]) -> list[UserRow]:
 
 
 def _reject(record: bytes, error: RecordError) -> dict[str, Any]:
+    shown = SOURCE.identify(record)
     return {
-        "user_id": SOURCE.identify(record),
+        "user_id": None if shown is None else str(shown),
         "stage": "decode",
         "detail": error.detail,
         "path": error.path,

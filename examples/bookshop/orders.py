@@ -122,9 +122,9 @@ class Bookshop(Source):
         """The record: nothing in an order is secret."""
         return record
 
-    def identify(self, record: bytes) -> str | None:
+    def identify(self, record: bytes) -> int | None:
         key = decoding.decode_if_whole(_keys, record)
-        return None if key is None else str(key.id)
+        return None if key is None else key.id
 
     def decode(self, record: bytes) -> OrderRow:
         order = decoding.decode(_orders, record)

@@ -147,7 +147,7 @@ def test_a_missing_field_of_a_line_is_named() -> None:
         SOURCE.decode(json.dumps(order).encode())
 
     assert caught.value.path == "$.lines[2].isbn"
-    assert SOURCE.identify(json.dumps(order).encode()) == str(order["id"])
+    assert SOURCE.identify(json.dumps(order).encode()) == order["id"]
 
 
 def with_lines(count: int) -> Order:

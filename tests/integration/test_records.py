@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-import insertion
-import loader
 import pages
 import rejects
 import retrying
 from database import Database
 from imports import Plan
-from insertion import Counts
+from insertion import Counts, insert_records
 from randomuser import SOURCE
+from records import decode
+from rejects import Reject
 from source import SourceError
 from tests.support import odd_records
 from tests.support.databases import Sql
@@ -43,10 +43,9 @@ def load_records(session: Session, records: list[bytes]) -> Counts:
     # As by a chunk's claim, a transaction is open before the first savepoint.
     session.execute(text("SELECT 1"))
     stripped = [SOURCE.without_secrets(record) for record in records]
-    entries, undecoded = loader.decode(SOURCE, enumerate(stripped))
-    counts, refused = insertion.insert_rows(session, SOURCE, IMPORT, PLAN, entries)
-    rejects.write_rejects(session, IMPORT, undecoded + refused)
-    return counts + Counts(rejected=len(undecoded))
+    outcome = insert_records(session, SOURCE, IMPORT, PLAN, enumerate(stripped))
+    rejects.write_rejects(session, IMPORT, outcome.rejects)
+    return outcome.counts
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -95,8 +94,9 @@ NAMED = [
 def test_the_reason_names_the_field(place: str, value: bytes) -> None:
     record = odd_records.with_raw(odd_records.of(1), place, value)
 
-    _, [reject] = loader.decode(SOURCE, [(0, SOURCE.without_secrets(record))])
+    reject = decode(SOURCE, 0, SOURCE.without_secrets(record))
 
+    assert isinstance(reject, Reject)
     assert reject.failure.path == f"$.{place}"
 
 
