@@ -36,15 +36,17 @@ REQUEST_LOCK = 0x72657175
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is imported, and how: `imports.options`.
 
-    Either of a file (`path`, `sha256`) or of the API (`url`, `parameters`). Two plans with the same
-    `request` are the same import. `repeatable` is false where the API makes up what it answers;
-    `is_cached` is true where the answer may serve a later import as the cache.
+    Either of a file (`path`, `sha256` of what it holds, and the `version` that was read for that)
+    or of the API (`url`, `parameters`). Two plans with the same `request` are the same import.
+    `repeatable` is false where the API makes up what it answers; `is_cached` is true where the
+    answer may serve a later import as the cache.
     """
 
     request: str
     source: str
     path: str | None = None
     sha256: str | None = None
+    version: str | None = None
     url: str | None = None
     parameters: dict[str, str] = {}
     count: int | None = None
@@ -343,7 +345,8 @@ def remaining_chunks(session: Session, import_id: str, limit: int) -> list[int]:
 def _at_its_new_place(session: Session, found: Import, plan: Plan) -> Import:
     """The same file may have been moved, or packed, since the import was begun."""
     row = session.get_one(Imports, found.id)
-    row.options = msgspec.to_builtins(msgspec.structs.replace(found.plan, path=plan.path))
+    there = msgspec.structs.replace(found.plan, path=plan.path, version=plan.version)
+    row.options = msgspec.to_builtins(there)
     session.flush()
     return _import(row)
 

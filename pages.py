@@ -54,6 +54,14 @@ class Staged:
     next_cursor: str | None
 
 
+@dataclass(frozen=True)
+class Content:
+    """Of a file: which write of which one it is on its file system, and what was in it."""
+
+    version: str
+    sha256: str
+
+
 def stage_file(source: Source, this: Attempt) -> None:
     """Stages the import's file, page by page, each with its chunks enqueued.
 
@@ -101,10 +109,11 @@ def read_lines(path: Path) -> Iterator[bytes]:
         yield from _lines(path, file)
 
 
-def sha256_of(path: Path) -> str:
-    """Of what a file holds, unpacked: a packed file and its content are one import."""
+def content_of(path: Path) -> Content:
+    """Tells what a file holds, unpacked: a packed file and its content are one import."""
     with _unpacked(path) as file:
-        return _sha256(file)
+        # Before it is read: what is written meanwhile makes another version.
+        return Content(version=_version(file), sha256=_sha256(file))
 
 
 def write_cache(path: Path, body: bytes) -> None:
@@ -178,20 +187,21 @@ def _pages_of_same(
     """The pages of the file that the import was begun with. Raises SourceError before the first one
     of another file, and in place of one read while the file was written to.
     """
-    version = _version(file)
-    is_same = _sha256(file) == this.plan.sha256
+    last_write = _last_write(file)
+    # To read all of it once more would hold up the first page.
+    is_same = _version(file) == this.plan.version or _sha256(file) == this.plan.sha256
     file.seek(0)
     records = _records(source, path, file)
     # A .json is read whole by now: whatever becomes of it has no effect any more.
     reads_on = isinstance(records, Iterator)
-    if not is_same or _version(file) != version:
+    if not is_same or _last_write(file) != last_write:
         raise _changed(path, this)
     for page in in_pages(islice(records, this.plan.count), source.page_size):
-        if reads_on and _version(file) != version:
+        if reads_on and _last_write(file) != last_write:
             raise _changed(path, this)
         yield page
     # The last page may have been the last one only because the file was cut there.
-    if reads_on and _version(file) != version:
+    if reads_on and _last_write(file) != last_write:
         raise _changed(path, this)
 
 
@@ -209,7 +219,13 @@ def _sha256(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _version(file: IO[bytes]) -> tuple[int, int]:
+def _version(file: IO[bytes]) -> str:
+    """No two of a file system's are the same; a mere change of name makes a new one, too."""
+    status = os.fstat(file.fileno())
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+
+
+def _last_write(file: IO[bytes]) -> tuple[int, int]:
     """Changes when the file is written to, not when another one is put in its place."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
@@ -325,7 +341,7 @@ def _blocks(
 ) -> tuple[bytes, list[StagedChunk]]:
     payload, chunks = bytearray(), []
     for start in range(0, len(records), chunk_size):
-        part = [source.without_secrets(record) for record in records[start : start + chunk_size]]
+        part = source.all_without_secrets(records[start : start + chunk_size])
         block = pack(part)
         chunks.append(StagedChunk(position + start, len(part), len(payload), len(block)))
         payload += block

@@ -47,13 +47,14 @@ def _holds(source: Source, cache: Path, count: int | None) -> bool:
 
 def _file_plan(source: Source, options: ImportOptions, path: Path) -> Plan:
     path = path.absolute()
-    sha256 = pages.sha256_of(path)
+    content = pages.content_of(path)
     count = _count_to_read(source, path, options.count)
     return Plan(
-        request=imports.request_of(source.name, "file", sha256, count, options.on_conflict),
+        request=imports.request_of(source.name, "file", content.sha256, count, options.on_conflict),
         source=source.name,
         path=str(path),
-        sha256=sha256,
+        sha256=content.sha256,
+        version=content.version,
         count=count,
         on_conflict=options.on_conflict,
         batch_size=options.batch_size,

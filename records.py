@@ -53,9 +53,13 @@ def in_order(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """
     remaining = sorted(entries, key=attrgetter("key"))
     while remaining:
-        neighbours = list(pairwise(remaining))
-        yield remaining[:1] + [entry for former, entry in neighbours if entry.key != former.key]
-        remaining = [entry for former, entry in neighbours if entry.key == former.key]
+        again = [entry for former, entry in pairwise(remaining) if entry.key == former.key]
+        if not again:
+            yield remaining
+            return
+        firsts = [entry for former, entry in pairwise(remaining) if entry.key != former.key]
+        yield [remaining[0], *firsts]
+        remaining = again
 
 
 def decode_each(source: Source, entries: Iterable[Entry], rejects: list[Reject]) -> Iterator[Row]:

@@ -122,6 +122,10 @@ class Source(ABC):
     def without_secrets(self, record: bytes) -> bytes:
         """A record, valid or not, as it may be stored."""
 
+    def all_without_secrets(self, records: Sequence[bytes]) -> list[bytes]:
+        """The same of many; for a source that is quicker at many than at each."""
+        return [self.without_secrets(record) for record in records]
+
     def identify(self, record: bytes) -> Any | None:
         """The id that a record's row has or would have; None where it doesn't show.
 

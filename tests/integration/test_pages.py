@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -94,6 +96,41 @@ def test_nothing_of_a_file_that_changed_meanwhile_is_staged(
     assert sql("SELECT * FROM staged_pages") == []
 
 
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("put", ["moved there", "written"])
+def test_file_of_the_same_size_and_time_is_told_apart(tmp_path: Path, put: str) -> None:
+    path, other = tmp_path / "users.jsonl", tmp_path / "other"
+    path.write_bytes(b"{}\n")
+    time = path.stat().st_mtime_ns
+    this = transaction(
+        "create_import", imports.create, plan_import(SOURCE, ImportOptions(input=path))
+    )
+    if put == "written":
+        path.write_bytes(b"[]\n")
+    else:
+        other.write_bytes(b"[]\n")
+        other.replace(path)
+    os.utime(path, ns=(time, time))
+
+    with pytest.raises(SourceError, match="has changed since"):
+        pages.stage_file(SOURCE, this)
+
+
+@pytest.mark.usefixtures("db")
+def test_file_that_another_machine_has_a_copy_of_is_read(sql: Sql, tmp_path: Path) -> None:
+    path, copy = tmp_path / "users.jsonl", tmp_path / "copy"
+    path.write_bytes(b"{}\n")
+    this = transaction(
+        "create_import", imports.create, plan_import(SOURCE, ImportOptions(input=path))
+    )
+    copy.write_bytes(b"{}\n")
+    copy.replace(path)
+
+    pages.stage_file(SOURCE, this)
+
+    assert sql.value("SELECT sum(users) FROM chunks") == 1
+
+
 class Overwriting(RandomUser):
     """Whose first record comes just before somebody writes into the file."""
 
@@ -101,17 +138,20 @@ class Overwriting(RandomUser):
         self.path: Path | None = path
         self.content = content
 
-    def without_secrets(self, record: bytes) -> bytes:
+    def all_without_secrets(self, records: Sequence[bytes]) -> list[bytes]:
         if self.path is not None:
             self.path.write_bytes(self.content)
             self.path = None
-        return record
+        return list(records)
 
 
 @pytest.mark.usefixtures("db")
-def test_file_that_is_cut_at_the_end_of_a_page_is_not_complete(tmp_path: Path) -> None:
-    # So long that what is read ahead ends there, too.
+def test_file_that_is_cut_at_the_end_of_a_page_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = b"{}".ljust(1_023) + b"\n"
+    # What is read ahead ends there, too.
+    monkeypatch.setattr(pages, "READ_BYTES", len(line) * SOURCE.page_size)
     path = tmp_path / "users.jsonl"
     path.write_bytes(line * SOURCE.page_size * 2)
     plan = plan_import(SOURCE, ImportOptions(input=path))
