@@ -24,6 +24,7 @@ import administration
 import database
 import imports
 import inspection
+import liveness
 import planning
 import postgres
 import reporting
@@ -39,7 +40,6 @@ from options import (
     NOT_COMPLETE,
     REJECTS,
     AsJson,
-    Concurrency,
     ImportId,
     SourceName,
     Workflows,
@@ -138,7 +138,14 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
     chunk_size: Annotated[
         int, typer.Option(envvar="IMPORT_CHUNK_SIZE", min=1, help="Users in a transaction.")
     ] = settings.DEFAULT_CHUNK_SIZE,
-    concurrency: Concurrency = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            envvar="IMPORT_CONCURRENCY",
+            min=0,
+            help="Chunks at a time, in each process, until set anew; 0 leaves them to workers.",
+        ),
+    ] = None,
     source_name: SourceName = settings.DEFAULT_SOURCE,
     on_conflict: Annotated[
         OnConflict,
@@ -225,7 +232,16 @@ def run_import(
         this = _startable(this)
         with telemetry.working_on(this.id):
             log.info("import %s %s", this.id, "begins" if is_new else "goes on")
+            if concurrency == 0:
+                _tell_of_missing_worker()
             return _watch(_start(workflows, this), this, stop, view)
+
+
+def _tell_of_missing_worker() -> None:
+    if transaction("look_for_others", liveness.is_alone):
+        log.warning(
+            "no worker is there to take the chunks: start one with `python integration.py worker`"
+        )
 
 
 def bring_up_to_date() -> None:
@@ -315,7 +331,16 @@ def _show_summary(summary: dict[str, Any]) -> None:
 
 
 @app.command()
-def worker(concurrency: Concurrency = None) -> None:
+def worker(
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            envvar="IMPORT_CONCURRENCY",
+            min=1,
+            help="Chunks at a time, in each process, until set anew.",
+        ),
+    ] = None,
+) -> None:
     """Take chunks of any import, until told to stop.
 
     On another machine with that one's POSTGRES_URL.

@@ -202,6 +202,12 @@ def living_since() -> ScalarSelect[Any]:
     )
 
 
+def is_alone(session: Session) -> bool:
+    """Whether this process, which shows its presence, is the only one."""
+    present = select(func.count()).select_from(PG_LOCKS).where(_is_presence())
+    return (session.scalar(present) or 0) <= 1
+
+
 def living(session: Session, executor_ids: Collection[str]) -> set[str]:
     """Those of them whose processes live."""
     name = func.unnest(cast(list(executor_ids), ARRAY(Text))).column_valued("name")

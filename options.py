@@ -33,14 +33,6 @@ SourceName = Annotated[
     str,
     typer.Option("--source", envvar="IMPORT_SOURCE", help="The API: a module with a SOURCE."),
 ]
-Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        envvar="IMPORT_CONCURRENCY",
-        min=1,
-        help="Chunks at a time, in each process; kept until set anew.",
-    ),
-]
 
 
 def read_session() -> Session:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -69,14 +69,15 @@ class Stop:
 def working(concurrency: int | None) -> Iterator[Database]:
     """Takes chunks, and looks after those of dead processes, for as long as it is entered.
 
-    `concurrency` chunks at a time; None leaves what the last process has set. On leaving, no new
-    chunk is taken, and those in hand have STOP_SECONDS. Raises NotMigrated.
+    `concurrency` chunks at a time; None leaves what the last process has set, 0 leaves the chunks
+    to other processes. On leaving, no new chunk is taken, and those in hand have STOP_SECONDS.
+    Raises NotMigrated.
     """
     ours = database.database()
     database.require_current(ours.engine)
     with Presence(ours) as presence:
-        _register_queues(ours.client, concurrency)
-        _launch(ours)
+        _register_queues(ours.client, concurrency or None)
+        _launch(ours, _queues_of(concurrency))
         presence.start()
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
@@ -156,8 +157,14 @@ def _register_queues(client: DBOSClient, concurrency: int | None) -> None:
         )
 
 
+def _queues_of(concurrency: int | None) -> Sequence[str]:
+    """Those that a process takes work from: parents also where it takes no chunks."""
+    chunks = () if concurrency == 0 else (settings.CHUNK_QUEUE, settings.SUSPECT_QUEUE)
+    return (settings.IMPORT_QUEUE, *chunks)
+
+
 @retry_after_outage
-def _launch(ours: Database) -> None:
+def _launch(ours: Database, queues: Sequence[str]) -> None:
     config: DBOSConfig = {
         "name": settings.APPLICATION_NAME,
         "system_database_url": ours.engine.url.set(drivername="postgresql").render_as_string(
@@ -173,6 +180,7 @@ def _launch(ours: Database) -> None:
         "otel_attribute_format": "semconv",
     }
     DBOS(config=config)
+    DBOS.listen_queues(queues)
     try:
         DBOS.launch()
     except dbos_error.DBOSInitializationError as error:

@@ -24,7 +24,7 @@ SUSPECT_QUEUE = "suspect_chunks"
 """Chunks whose worker has died run here, one at a time, so that a poisonous one is found alone."""
 
 CHUNK_POLLING_SECONDS = 0.05
-TAKEOVER_POLLING_SECONDS = 0.5
+TAKEOVER_POLLING_SECONDS = 1.0
 """Of the queues that only takeovers fill: each look costs time, here and in PostgreSQL."""
 
 DEFAULT_SOURCE = "randomuser"

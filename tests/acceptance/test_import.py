@@ -78,6 +78,23 @@ def test_an_import_leaves_the_workers_concurrency_as_it_is_set(
     assert sql.value(concurrency) == 2
 
 
+def test_an_import_can_leave_all_chunks_to_workers(importer: Importer, sql: Sql) -> None:
+    importing = importer.spawn(
+        "import", "--count", "40", "--chunk-size", "10", "--concurrency", "0"
+    )
+    importing.wait_for("no worker is there")
+    importer.spawn("worker", "--concurrency", "2").wait_for("is ready")
+
+    assert importing.wait().status == 0
+
+    assert sql.value("SELECT count(*) FROM random_users") == 40
+    [executor] = sql("SELECT DISTINCT executor_id FROM chunks")
+    assert f"-{importing.pid}-" not in executor[0]
+    assert sql.value("SELECT worker_concurrency FROM dbos.queues WHERE name = 'chunks'") == 2
+    told = importer.run("import", "--count", "39", "--concurrency", "0")
+    assert (told.status, "no worker is there" in told.stderr) == (0, False)
+
+
 def test_more_users_than_a_file_holds_are_all_and_said(
     importer: Importer, sql: Sql, file: Path
 ) -> None:
