@@ -209,6 +209,8 @@ def make_engine(url: URL, application_name: str, connector: Connector | None = N
         # could wait for ever.
         max_overflow=-1,
         pool_pre_ping=True,
+        # The one used last knows its statements already, on both sides.
+        pool_use_lifo=True,
         # They hold records, and would be written into logs and checkpoints.
         hide_parameters=True,
         connect_args={

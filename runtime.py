@@ -178,6 +178,8 @@ def _launch(ours: Database, queues: Sequence[str]) -> None:
         "log_level": telemetry.quiet_level(),
         "enable_otlp": telemetry.is_tracing(),
         "otel_attribute_format": "semconv",
+        # Of DBOS's notifications, which nothing here sends: by default it looks 100 times a second.
+        "notification_coalesce_sec": 1.0,
     }
     DBOS(config=config)
     DBOS.listen_queues(queues)
