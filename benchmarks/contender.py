@@ -1,7 +1,7 @@
 """Who takes part: what each one runs, and what it guarantees after a kill −9."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import data
@@ -12,8 +12,12 @@ COMPLETE, WITH_REJECTS = 0, 3
 ALL_OR_NOTHING = "None of it, or all. It begins anew, and one bad record ends it."
 CHUNK_BY_CHUNK = "Each record once, as a row or as an error; it goes on with the next chunk."
 
-CONCURRENCY = ("--concurrency", "1")
-TUNED = ("--batch-size", "5000", "--chunk-size", "5000", *CONCURRENCY)
+CHUNKS_OF_5000 = ("--batch-size", "5000", "--chunk-size", "5000")
+TWO_AT_A_TIME = ("--concurrency", "2")
+TUNED = (*CHUNKS_OF_5000, *TWO_AT_A_TIME)
+"""For one process, which does it all."""
+TUNED_FOR_WORKERS = (*CHUNKS_OF_5000, "--concurrency", "0")
+"""For an import that leaves its chunks to workers."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Contender:
     """The share of records that can't go in."""
     workers: int = 0
     """Processes that help, ready before the clock is started."""
+    worker_options: Sequence[str] = ()
     from_api: bool = False
     """Whether it fetches the users from the API, not from a file."""
     table: str = "random_users"
@@ -44,8 +49,7 @@ class Contender:
 
     @property
     def worker_command(self) -> Sequence[str]:
-        concurrency = CONCURRENCY if CONCURRENCY[0] in self.command else ()
-        return ["integration.py", "worker", *concurrency]
+        return ["integration.py", "worker", *self.worker_options]
 
     def command_for(self, path: Path, users: int) -> list[str]:
         if self.from_api:
@@ -61,7 +65,13 @@ def ours(
 ) -> Contender:
     """The importer with some options, and nothing else about it changed."""
     command = ["integration.py", "import", "--json", *options]
-    return Contender(name, command, CHUNK_BY_CHUNK, bad, workers, from_api)
+    return Contender(name, command, CHUNK_BY_CHUNK, bad, workers, from_api=from_api)
+
+
+def tuned_with_workers(name: str, from_api: bool = False) -> Contender:
+    """The importer that only stages, and two workers."""
+    alone = ours(name, *TUNED_FOR_WORKERS, workers=2, from_api=from_api)
+    return replace(alone, worker_options=TWO_AT_A_TIME)
 
 
 COPY_LIMIT = Contender("limit: one COPY", ["copy_limit", "text"], ALL_OR_NOTHING)
@@ -69,7 +79,7 @@ COPY_BINARY = Contender("one COPY, binary", ["copy_limit", "binary"], ALL_OR_NOT
 DEFAULT = ours("ours")
 DEFAULT_TWO = ours("ours, two processes", workers=1)
 TUNED_ONE = ours("ours, tuned", *TUNED)
-TUNED_TWO = ours("ours, tuned, two processes", *TUNED, workers=1)
+TUNED_TWO = tuned_with_workers("ours, tuned, two workers")
 WITH_BAD = (
     ours("ours, 1 % bad", bad=0.01),
     ours("ours, 10 % bad", bad=0.1),
@@ -129,7 +139,7 @@ CONTENDERS = (
 GROWING = (
     ours("ours, two processes, from .jsonl", workers=1),
     ours("ours, two processes, from the API", workers=1, from_api=True),
-    ours("ours, tuned, two processes, from .jsonl", *TUNED, workers=1),
-    ours("ours, tuned, two processes, from the API", *TUNED, workers=1, from_api=True),
+    tuned_with_workers("ours, tuned, two workers, from .jsonl"),
+    tuned_with_workers("ours, tuned, two workers, from the API", from_api=True),
 )
 """Those whose time and memory are followed as the number of users grows."""

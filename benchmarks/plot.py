@@ -83,7 +83,7 @@ def _speed(trials: Sequence[Trial], contender: str) -> Spread:
 
 
 def _short(name: str) -> str:
-    return name.removeprefix("ours, ").replace("two processes, ", "")
+    return name.removeprefix("ours, ").replace("two processes, ", "").replace("two workers, ", "")
 
 
 if __name__ == "__main__":

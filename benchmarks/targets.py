@@ -28,7 +28,9 @@ def of_throughput(trials: Sequence[Trial]) -> list[Target]:
         Target("Tuned, against dlt", speed(TUNED_TWO, DLT), at_least=12),
         Target("Tuned, against the limit", speed(TUNED_TWO, COPY_LIMIT), at_least=0.6),
         # Tuned: with batches of ten, PostgreSQL takes as long as the process.
-        Target("Two processes, against one, tuned", speed(TUNED_TWO, TUNED_ONE), at_least=1.4),
+        Target(
+            "Two workers, against one process, tuned", speed(TUNED_TWO, TUNED_ONE), at_least=1.4
+        ),
     ]
 
 
