@@ -5,8 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict
 from enum import StrEnum
@@ -59,6 +58,7 @@ TOP_REASONS = 5
 """Shown when an import ends."""
 
 RESULT_POLL_SECONDS = 0.05
+CANCELLED_POLL_SECONDS = 0.5
 
 
 class Cancelled(Exception):
@@ -280,19 +280,32 @@ def _startable(this: Import) -> Import:
     return transaction("begin_attempt", imports.next_attempt, this) if has_ended else this
 
 
-def _start(workflows: Workflows, this: Import) -> "Future[dict[str, Any]]":
-    """Starts the import's workflow, or joins it where it is under way, in whatever process."""
-    if DBOS.get_workflow_status(this.workflow_id) is None:
-        with telemetry.in_import(this.id, this.attempt), SetWorkflowID(this.workflow_id):
-            DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
-    # As the database has it: a workflow that is cancelled ends there before it ends here.
-    handle: WorkflowHandle[dict[str, Any]] = DBOS.retrieve_workflow(this.workflow_id)
-    waiter = ThreadPoolExecutor(1, thread_name_prefix="result")
-    return waiter.submit(handle.get_result, polling_interval_sec=RESULT_POLL_SECONDS)
+def _start(workflows: Workflows, this: Import) -> "Sequence[Future[dict[str, Any]]]":
+    """Starts the import's workflow, or joins it where it is under way, in whatever process.
+
+    The result comes from this process, where the workflow runs here, or from the database.
+    """
+    started = _start_here(workflows, this)
+    in_database: WorkflowHandle[dict[str, Any]] = DBOS.retrieve_workflow(this.workflow_id)
+    waiter = ThreadPoolExecutor(2, thread_name_prefix="result")
+    if started is None:
+        return [waiter.submit(in_database.get_result, polling_interval_sec=RESULT_POLL_SECONDS)]
+    return [
+        waiter.submit(started.get_result),
+        # Only there a workflow that is cancelled has ended at once.
+        waiter.submit(in_database.get_result, polling_interval_sec=CANCELLED_POLL_SECONDS),
+    ]
+
+
+def _start_here(workflows: Workflows, this: Import) -> "WorkflowHandle[dict[str, Any]] | None":
+    if DBOS.get_workflow_status(this.workflow_id) is not None:
+        return None
+    with telemetry.in_import(this.id, this.attempt), SetWorkflowID(this.workflow_id):
+        return DBOS.start_workflow(workflows.import_users, this.id, this.attempt)
 
 
 def _watch(
-    result: "Future[dict[str, Any]]", this: Import, stop: Stop, view: ProgressView
+    results: "Sequence[Future[dict[str, Any]]]", this: Import, stop: Stop, view: ProgressView
 ) -> dict[str, Any]:
     client = database.database().client
     # In a thread: it waits for a server that is away, which a signal must not.
@@ -300,14 +313,9 @@ def _watch(
     look: Future[Progress] | None = None
     with view:
         while True:
-            try:
-                return result.result(timeout=terminal.BAR_SECONDS)
-            except NotYet:
-                pass
-            except dbos_error.DBOSAwaitedWorkflowCancelledError:
-                raise Cancelled(
-                    f"Import {this.id} was cancelled; the same command goes on with it."
-                ) from None
+            ended, _ = wait(results, terminal.BAR_SECONDS, FIRST_COMPLETED)
+            if ended:
+                return _result(ended.pop(), this)
             if stop.wait(0):
                 raise Interrupted(
                     f"Stopped; import {this.id} goes on when the same command is started again, "
@@ -318,6 +326,15 @@ def _watch(
                 look = None
             elif look is None and view.is_due():
                 look = looking.submit(transaction, "progress", reporting.progress, client, this)
+
+
+def _result(ended: "Future[dict[str, Any]]", this: Import) -> dict[str, Any]:
+    try:
+        return ended.result()
+    except dbos_error.DBOSAwaitedWorkflowCancelledError:
+        raise Cancelled(
+            f"Import {this.id} was cancelled; the same command goes on with it."
+        ) from None
 
 
 def _show_summary(summary: dict[str, Any]) -> None:
