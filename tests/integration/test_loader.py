@@ -263,18 +263,22 @@ def test_rows_go_in_ordered_by_id(sql: Sql, tmp_path: Path, db: Database) -> Non
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_large_batch_keeps_every_promise_of_a_small_one(tmp_path: Path, sql: Sql) -> None:
+@pytest.mark.parametrize("batch_size", [10, 300])
+def test_large_batch_keeps_every_promise_of_a_small_one(
+    tmp_path: Path, sql: Sql, batch_size: int
+) -> None:
     """COPY takes all or nothing: what it refuses, for whatever reason, INSERT must sort out."""
     sql(REFUSE_BAD_CITY)
     found = users(400)
-    assert load(stage(tmp_path, found[:150], batch_size=200, chunk_size=200)) == Counts(
-        imported=150
-    )
+    earlier = stage(tmp_path, found[:150], batch_size=batch_size, chunk_size=300)
+    assert load(earlier) == Counts(imported=150)
 
     mixed = [*with_bad_city(found[100:350], 7), found[300], without(found[360], "email")]
-    counts = load(stage(tmp_path, mixed, batch_size=300, chunk_size=300))
+    counts = load(stage(tmp_path, mixed, batch_size=batch_size, chunk_size=300))
 
     assert counts == Counts(imported=200, skipped=50, rejected=2)
+    rejected = [(message["position"], message["stage"]) for message in messages(sql)]
+    assert rejected == [(7, "insert"), (251, "decode")]
     assert sql("SELECT count(*) FROM random_users") == [(350,)]
 
 
