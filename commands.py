@@ -85,6 +85,14 @@ class OnConflict(StrEnum):
     update = "update"
 
 
+def _concurrency_option(least: int, remark: str = "") -> Any:
+    return typer.Option(
+        envvar="IMPORT_CONCURRENCY",
+        min=least,
+        help=f"Chunks at a time, in each process, until set anew{remark}.",
+    )
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -138,14 +146,7 @@ def import_(  # noqa: PLR0913, PLR0917 (one argument for each option)
     chunk_size: Annotated[
         int, typer.Option(envvar="IMPORT_CHUNK_SIZE", min=1, help="Users in a transaction.")
     ] = settings.DEFAULT_CHUNK_SIZE,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            envvar="IMPORT_CONCURRENCY",
-            min=0,
-            help="Chunks at a time, in each process, until set anew; 0 leaves them to workers.",
-        ),
-    ] = None,
+    concurrency: Annotated[int | None, _concurrency_option(0, "; 0 leaves them to workers")] = None,
     source_name: SourceName = settings.DEFAULT_SOURCE,
     on_conflict: Annotated[
         OnConflict,
@@ -348,16 +349,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
 
 
 @app.command()
-def worker(
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            envvar="IMPORT_CONCURRENCY",
-            min=1,
-            help="Chunks at a time, in each process, until set anew.",
-        ),
-    ] = None,
-) -> None:
+def worker(concurrency: Annotated[int | None, _concurrency_option(1)] = None) -> None:
     """Take chunks of any import, until told to stop.
 
     On another machine with that one's POSTGRES_URL.
